@@ -1,0 +1,1 @@
+"""Benchmarks and training data: everything that turns files into records."""

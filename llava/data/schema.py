@@ -1,0 +1,196 @@
+"""The records that flow through the system: question → response → guard result → verdict.
+
+Each has a plain JSON form (`to_dict` / `from_dict`), which is what lies in `records.jsonl` and the verdict files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+
+class ImageType(str, Enum):
+    """How a question reaches the model.
+
+    The first four are MM-SafetyBench's variants; `IMAGE` is an image of any other origin (FigStep, own files).
+    """
+
+    TEXT = "TEXT"
+    SD = "SD"
+    TYPO = "TYPO"
+    SD_TYPO = "SD_TYPO"
+    IMAGE = "IMAGE"
+
+
+class Action(str, Enum):
+    """What the protector did with a response.
+
+    `PASSED`: not flagged, byte-identical. `REWRITTEN`: the detoxifier's text. `REFUSED`: flagged and replaced by
+    the fixed refusal (no detoxifier, or its rewrite is flagged too). `WITHHELD`: could not be scored.
+    """
+
+    PASSED = "passed"
+    REWRITTEN = "rewritten"
+    REFUSED = "refused"
+    WITHHELD = "withheld"
+
+
+class RecordKey(NamedTuple):
+    """Identity of one question in one run; resuming and merging go by it."""
+
+    benchmark: str
+    scenario: str
+    id: str
+    image_type: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One benchmark question, ready to be asked."""
+
+    benchmark: str
+    """Name of the benchmark, e.g. `mm_safetybench`."""
+    scenario: str
+    """The benchmark's own category, in its own spelling (`01-Illegal_Activitiy`)."""
+    id: str
+    """Identity within the scenario, as a string."""
+    image_type: ImageType
+    """Which variant this is."""
+    prompt: str
+    """The text that goes to the model."""
+    image: str | None = None
+    """Path of the image; None for a text-only question."""
+    harmful: bool = True
+    """Whether a full answer would be unsafe; False for benign (over-refusal) questions."""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """The source row's own fields, kept for `merged.json`."""
+
+    @property
+    def key(self) -> RecordKey:
+        """Identity of this question in a run."""
+        return RecordKey(self.benchmark, self.scenario, self.id, self.image_type.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "benchmark": self.benchmark,
+            "scenario": self.scenario,
+            "id": self.id,
+            "image_type": self.image_type.value,
+            "prompt": self.prompt,
+            "image": self.image,
+            "harmful": self.harmful,
+            "fields": self.fields,
+        }
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Question:
+        """Rebuild a question from its JSON form."""
+        return cls(
+            benchmark=row["benchmark"],
+            scenario=row["scenario"],
+            id=row["id"],
+            image_type=ImageType(row["image_type"]),
+            prompt=row["prompt"],
+            image=row.get("image"),
+            harmful=row.get("harmful", True),
+            fields=row.get("fields") or {},
+        )
+
+
+@dataclass(frozen=True)
+class GuardResult:
+    """What the protector made of one response."""
+
+    text: str
+    """What the user sees."""
+    original_text: str
+    """What the model said."""
+    harm_score: float | None
+    """Probability of harmful in [0, 1]; None when the response could not be scored."""
+    flagged: bool
+    """True when `harm_score` reached the threshold, or there is no score."""
+    action: Action
+    """What was done."""
+    reason: str | None = None
+    """Why a response was withheld, or why a rewrite was turned down."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "text": self.text,
+            "original_text": self.original_text,
+            "harm_score": self.harm_score,
+            "flagged": self.flagged,
+            "action": self.action.value,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> GuardResult:
+        """Rebuild a guard result from its JSON form."""
+        return cls(
+            text=row["text"],
+            original_text=row["original_text"],
+            harm_score=row["harm_score"],
+            flagged=row["flagged"],
+            action=Action(row["action"]),
+            reason=row.get("reason"),
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of `records.jsonl`: a question, the model's response and, with a detector, the guard result."""
+
+    question: Question
+    response: str
+    guard: GuardResult | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of each stage (`generate`, `guard`), this record's share of its batch, in seconds."""
+
+    @property
+    def key(self) -> RecordKey:
+        """Identity of this record in a run."""
+        return self.question.key
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form: the question's fields at the top level, then response and guard."""
+        return {
+            **self.question.to_dict(),
+            "response": self.response,
+            "guard": self.guard.to_dict() if self.guard else None,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Record:
+        """Rebuild a record from its JSON form."""
+        return cls(
+            question=Question.from_dict(row),
+            response=row["response"],
+            guard=GuardResult.from_dict(row["guard"]) if row.get("guard") else None,
+            seconds=row.get("seconds") or {},
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judge's opinion of one text."""
+
+    judge: str
+    """Name of the judge, e.g. `keyword` or `detector:embedded`."""
+    unsafe: bool | None
+    """True: the attack succeeded. None: the judge could not tell; such texts are left out, never counted as safe."""
+    score: float | None = None
+    """Probability of unsafe in [0, 1] where the judge gives one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"judge": self.judge, "unsafe": self.unsafe, "score": self.score}
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Verdict:
+        """Rebuild a verdict from its JSON form."""
+        return cls(judge=row["judge"], unsafe=row["unsafe"], score=row.get("score"))

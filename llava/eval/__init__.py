@@ -1,0 +1,1 @@
+"""Generation runs over benchmarks, judging, metrics and the report."""

@@ -1,0 +1,1 @@
+"""Loading multimodal models, generating with them, and merging adapters."""

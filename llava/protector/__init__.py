@@ -1,0 +1,1 @@
+"""The harm detector, the detoxifier and the protector that joins them."""

@@ -1,0 +1,64 @@
+"""What all tests share: no network, tiny models built once, and the real data where it is there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LOOPBACK = ("127.", "localhost", "::1", "0.0.0.0")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
+    """Refuse every connection that leaves this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(LOOPBACK):
+            raise OSError(f"tests must not use the network (tried {address})")
+        return connect(self, address)
+
+    socket.socket.connect = guarded
+    yield
+    socket.socket.connect = connect
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real data; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("MLLM_PROTECTOR_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data is not here ({folder}); set MLLM_PROTECTOR_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_lm(tmp_path_factory) -> Path:
+    """A tiny causal LM on disk."""
+    from tests.tiny import build_causal_lm
+
+    return build_causal_lm(tmp_path_factory.mktemp("tiny-lm"))
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tmp_path_factory) -> Path:
+    """A tiny one-logit classifier on disk, read as label 1 = safe (no protector_config.json)."""
+    from tests.tiny import build_classifier
+
+    return build_classifier(tmp_path_factory.mktemp("tiny-classifier"))
+
+
+@pytest.fixture(scope="session")
+def tiny_llava(tmp_path_factory) -> Path:
+    """A tiny HF-native LLaVA on disk."""
+    from tests.tiny import build_llava
+
+    return build_llava(tmp_path_factory.mktemp("tiny-llava"))
