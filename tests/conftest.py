@@ -62,3 +62,19 @@ def tiny_llava(tmp_path_factory) -> Path:
     from tests.tiny import build_llava
 
     return build_llava(tmp_path_factory.mktemp("tiny-llava"))
+
+
+@pytest.fixture(scope="session")
+def tiny_detector(tmp_path_factory, tiny_lm) -> Path:
+    """A tiny detector adapter on disk (label 1 = harmful), for `tiny_lm`."""
+    from tests.tiny_adapters import build_detector_adapter
+
+    return build_detector_adapter(tmp_path_factory.mktemp("tiny-detector"), tiny_lm)
+
+
+@pytest.fixture(scope="session")
+def tiny_detoxifier(tmp_path_factory, tiny_lm) -> Path:
+    """A tiny detoxifier adapter on disk, for `tiny_lm`."""
+    from tests.tiny_adapters import build_detoxifier_adapter
+
+    return build_detoxifier_adapter(tmp_path_factory.mktemp("tiny-detoxifier"), tiny_lm)

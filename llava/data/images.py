@@ -1,0 +1,207 @@
+"""Opening images safely: every decoder limit and every message about a bad image is decided here."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from llava.errors import InputError
+
+MAX_IMAGE_PIXELS = 50_000_000
+"""Largest image that is decoded, in pixels (about 8,000 × 6,000): beyond it a small file can fill the memory."""
+
+MAX_IMAGE_BYTES = 64 * 1024 * 1024
+"""Largest image file that is read, in bytes."""
+
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Formats that are decoded. Others stay out: Pillow knows some that start an outside program (EPS)."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+"""File name endings that benchmark images come with, in the order in which they are looked for."""
+
+_CHECK_THREADS = 8
+
+# Pillow registers its decoders on first need, and threads that come too early do not find them.
+Image.init()
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Open an image file, fully decoded, upright and in RGB.
+
+    The camera's EXIF orientation is applied. Transparent parts become white, so that black text on a transparent
+    ground stays readable. Of an animation the first frame is taken.
+
+    Args:
+        path: Image file (see `IMAGE_FORMATS`).
+
+    Returns:
+        Image in mode RGB that holds no open file.
+
+    Raises:
+        InputError: When the file is missing, not a readable image, truncated or too large.
+    """
+    return decode_image(io.BytesIO(_read_limited(Path(path))), str(path))
+
+
+def decode_image(stream: BinaryIO, name: str) -> Image.Image:
+    """Decode an image that is already in memory (an upload, a data URL); otherwise as `open_image`.
+
+    Args:
+        stream: Encoded image, at its start.
+        name: What the image is called in error messages.
+
+    Returns:
+        Image in mode RGB.
+
+    Raises:
+        InputError: When the data are not a readable image, truncated or too large.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> stream = io.BytesIO()
+        >>> Image.new("L", (4, 2)).save(stream, "PNG")
+        >>> _ = stream.seek(0)
+        >>> image = decode_image(stream, "upload")
+        >>> image.mode, image.size
+        ('RGB', (4, 2))
+    """
+    with _opened(stream, name) as image:
+        try:
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+        except _DECODE_ERRORS as error:
+            raise _unreadable(name, error) from None
+
+
+def check_image(path: str | Path) -> None:
+    """Check that `open_image` will succeed, without keeping the pixels.
+
+    A JPEG is decoded at an eighth of its size, which reads the whole file but takes a fraction of the time.
+
+    Args:
+        path: Image file.
+
+    Raises:
+        InputError: As `open_image`.
+    """
+    name = str(path)
+    with _opened(io.BytesIO(_read_limited(Path(path))), name) as image:
+        try:
+            image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
+            image.load()
+        except _DECODE_ERRORS as error:
+            raise _unreadable(name, error) from None
+
+
+def check_images(paths: Iterable[str | Path]) -> None:
+    """Check many images at once, each file only once; threads share the work.
+
+    Args:
+        paths: Image files.
+
+    Raises:
+        InputError: For the first bad image, in the given order.
+    """
+    unique = list(dict.fromkeys(str(path) for path in paths))
+    with ThreadPoolExecutor(min(_CHECK_THREADS, os.cpu_count() or 1)) as pool:
+        for future in [pool.submit(check_image, path) for path in unique]:
+            try:
+                future.result()
+            except InputError:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def find_image(folder: Path, stem: str) -> Path:
+    """Return the image `stem` of `folder`, whichever ending it has; the usual `.jpg` path when there is none."""
+    candidates = [folder / f"{stem}{suffix}" for suffix in IMAGE_SUFFIXES]
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def save_png(image: Image.Image, path: str | Path) -> None:
+    """Save `image` as PNG so that another process sees the whole file or none.
+
+    Args:
+        image: What to save.
+        path: File to write; its folder is made when it is missing.
+
+    Raises:
+        InputError: When the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        raise InputError(f"image folder {path.parent} cannot be written ({error.strerror}); choose another") from None
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            image.save(stream, "PNG")
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+# What Pillow raises for broken data: OSError (truncated), SyntaxError (bad PNG chunk), ValueError, EOFError,
+# struct-like IndexError from damaged headers, and its own limit.
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
+
+
+def _read_limited(path: Path) -> bytes:
+    """Return the bytes of an image file, or say why it cannot be one."""
+    if not path.exists():
+        raise InputError(f"image {path} does not exist; check the path")
+    if not path.is_file():
+        raise InputError(f"image {path} is not a file; give an image file")
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_IMAGE_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"image {path} cannot be read ({error.strerror}); check its permissions") from None
+    if len(data) > MAX_IMAGE_BYTES:
+        raise InputError(f"image {path} is larger than {MAX_IMAGE_BYTES // 2**20} MiB; scale it down")
+    return data
+
+
+def _opened(stream: BinaryIO, name: str) -> Image.Image:
+    """Read the header and hold the pixel limit before anything is decoded."""
+    try:
+        image = Image.open(stream, formats=IMAGE_FORMATS)
+    except UnidentifiedImageError:
+        raise InputError(f"image {name} is not a readable image; save it as JPEG, PNG or WebP") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"image {name} has more than {MAX_IMAGE_PIXELS:,} pixels; scale it down") from None
+    except _DECODE_ERRORS as error:
+        raise _unreadable(name, error) from None
+    if image.width * image.height > MAX_IMAGE_PIXELS:
+        size = f"{image.width} × {image.height}"
+        image.close()
+        raise InputError(f"image {name} has {size} pixels, more than {MAX_IMAGE_PIXELS:,}; scale it down")
+    return image
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    """Return the error for an image that is damaged."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"image {name} is damaged or truncated ({reason}); replace the file")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode to RGB: transparency on white, 16-bit greys scaled instead of clipped."""
+    if image.mode == "RGB":
+        return image.copy()
+    if image.mode.startswith("I;16"):
+        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,98 @@
+"""The machine and the libraries of a run: what it ran on, and how its CPU work is kept reproducible."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from llava import __version__
+from llava.eval.settings import GenerationSettings
+
+if TYPE_CHECKING:
+    import torch
+
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
+CPU_BATCH_SIZE = 8
+MAX_AUTO_BATCH_SIZE = 32
+BYTES_PER_ROW = 1 << 30
+"""Memory that `auto` plans for one row: cache and activations of a 7B model with an image and a long answer."""
+
+
+def describe_versions() -> dict[str, str]:
+    """Return the versions that someone needs who wants to repeat the run."""
+    versions = {"mllm-protector": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        versions[name] = metadata.version(name)
+    return versions
+
+
+def describe_device(device: torch.device) -> str:
+    """Return the name of the device as people know it."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.processor() or platform.machine()})"
+
+
+def count_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fix_rounding() -> None:
+    """Ask MKL to round the same way for every number of threads.
+
+    Without it a matrix product may add its terms in another order when the number of threads changes (measured: last
+    bits differ from 64 rows and 1,024 columns on), and so would the records of one process and of two. MKL reads the
+    variable at its first product, so this must run before any; it costs nothing measurable. The user's own setting is
+    left alone.
+    """
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+
+
+def count_processes(settings: GenerationSettings) -> int:
+    """Return how many processes share a run: as asked, else one for each accelerator, else one."""
+    if settings.num_processes is not None:
+        return settings.num_processes
+    import torch
+
+    name = settings.device or "auto"
+    if name.startswith("cpu") or ":" in name or not torch.accelerator.is_available():
+        return 1
+    return max(1, torch.accelerator.device_count())
+
+
+def name_device(settings: GenerationSettings, local_rank: int) -> str | None:
+    """Return the device of one process: processes spread over accelerators unless the user named one by its index."""
+    import torch
+
+    if settings.device in (None, "auto", "cpu") or ":" in str(settings.device):
+        return settings.device
+    return f"{settings.device}:{local_rank % max(1, torch.accelerator.device_count())}"
+
+
+def choose_batch_size(device: torch.device, model_bytes: int) -> int:
+    """Return what `--batch-size auto` stands for on this device.
+
+    A power of two, so that small differences in free memory do not change it. Too large a choice is no failure: a batch
+    that does not fit is cut in halves.
+
+    Args:
+        device: Where the model will run.
+        model_bytes: Size of its weight files, in bytes.
+
+    Example:
+        >>> import torch
+        >>> choose_batch_size(torch.device("cpu"), 10**9)
+        8
+    """
+    if device.type != "cuda":
+        return CPU_BATCH_SIZE
+    import torch
+
+    free = torch.cuda.get_device_properties(device).total_memory - model_bytes
+    rows = max(1, min(MAX_AUTO_BATCH_SIZE, free // BYTES_PER_ROW))
+    return 1 << (int(rows).bit_length() - 1)

@@ -1,0 +1,218 @@
+"""Loading any vision-language model that transformers knows, and LLaVA checkpoints in their original format."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from llava.errors import InputError
+from llava.files import read_json
+from llava.model.devices import pick_device, pick_dtype
+from llava.model.embedded import DESCRIPTION_FILE, resolve_mllm
+from llava.model.generation import MultimodalModel
+from llava.model.quiet import quiet_transformers
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+BUFFERS = re.compile(r"(inv_freq|position_ids|num_batches_tracked)$")
+"""Computed values that old checkpoints carry and nothing needs."""
+
+
+def load_mllm(
+    path_or_id: str | Path,
+    *,
+    device: str | None = None,
+    dtype: str = "auto",
+    attn_implementation: str | None = None,
+    load_in_8bit: bool = False,
+    load_in_4bit: bool = False,
+    trust_remote_code: bool = False,
+    verbose: bool = False,
+) -> MultimodalModel:
+    """Load a vision-language model.
+
+    Args:
+        path_or_id: Folder of a checkpoint, hub id, or `embedded` for the shipped stack.
+        device: Torch device string; None takes the accelerator where there is one.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        attn_implementation: transformers' name of an attention kernel (`sdpa`, `eager`, `flash_attention_2`); None
+            leaves the choice to transformers.
+        load_in_8bit: Quantise the weights to 8 bits by bitsandbytes.
+        load_in_4bit: Quantise the weights to 4 bits by bitsandbytes.
+        trust_remote_code: Run Python code that comes with the checkpoint. Only for sources you trust.
+        verbose: Let transformers print its warnings and progress bars.
+
+    Returns:
+        The model with its processor, on the device, in evaluation mode.
+
+    Raises:
+        InputError: When there is no such model, it is not a vision-language model, its weights do not fit its config,
+            or something that it needs is not installed.
+    """
+    name = str(path_or_id)
+    target_device = pick_device(device)
+    options: dict[str, Any] = {"dtype": pick_dtype(target_device, dtype), "trust_remote_code": trust_remote_code}
+    if attn_implementation is not None:
+        options["attn_implementation"] = attn_implementation
+    if load_in_8bit or load_in_4bit:
+        options["quantization_config"] = _quantization(load_in_8bit, load_in_4bit, options["dtype"])
+    if load_in_8bit or load_in_4bit or target_device.type != "cpu":
+        options["device_map"] = {"": target_device}
+    source = locate(resolve_mllm(name))
+    with quiet_transformers(verbose), _readable_errors(name):
+        _check_kind(source, name, trust_remote_code)
+        processor = _load_processor(source, name, trust_remote_code)
+        # Shapes that do not fit are let through here because `check_weights` names them.
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            source, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    check_weights(name, report)
+    _complete_processor(processor, model.config)
+    return MultimodalModel(model, processor, name=name, notes=_notes(source))
+
+
+def locate(path_or_id: str) -> str:
+    """Return `path_or_id` when it is a folder or can be a hub id.
+
+    Raises:
+        InputError: When it is neither.
+    """
+    path = Path(path_or_id).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.is_file():
+        raise InputError(f"model {path_or_id} is a file; give the folder that holds config.json")
+    if not HUB_ID.fullmatch(path_or_id):
+        raise InputError(f"model folder {path_or_id} does not exist; check the path")
+    return path_or_id
+
+
+def check_weights(name: str, report: dict[str, Any]) -> None:
+    """Refuse a model some of whose weights were not in the checkpoint, or the reverse.
+
+    transformers only warns and runs on with random weights, which gives results that look like results.
+
+    Args:
+        name: The model, for the message.
+        report: What `from_pretrained(..., output_loading_info=True)` says; tied weights are not among the missing.
+    """
+    problems = []
+    for kind, label in (
+        ("missing_keys", "missing"),
+        ("mismatched_keys", "of another shape"),
+        ("unexpected_keys", "unknown"),
+    ):
+        keys = sorted(str(key[0] if isinstance(key, tuple) else key) for key in report.get(kind, ()))
+        if keys := [key for key in keys if not BUFFERS.search(key)]:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            problems.append(f"{label}: {', '.join(keys[:3])}{more}")
+    if problems:
+        raise InputError(
+            f"the weights of model {name} do not fit its config.json ({'; '.join(problems)}); "
+            "the checkpoint is incomplete or of another model, fetch it again"
+        )
+
+
+@contextlib.contextmanager
+def _readable_errors(name: str) -> Iterator[None]:
+    """Turn what transformers raises for a bad checkpoint into one line."""
+    from safetensors import SafetensorError
+
+    is_folder = Path(name).expanduser().is_dir() or name == "embedded"
+    try:
+        yield
+    except InputError:
+        raise
+    except ImportError as error:
+        package = "torchvision" if "torchvision" in str(error).lower() else getattr(error, "name", None)
+        remedy = f"pip install {package}" if package else "install what the message names"
+        raise InputError(f"model {name} needs a package that is not installed ({_reason(error)}); {remedy}") from None
+    except SafetensorError as error:
+        raise InputError(f"the weights of model {name} are damaged ({_reason(error)}); fetch them again") from None
+    except OSError as error:
+        if is_folder:
+            raise InputError(f"model folder {name} cannot be loaded ({_reason(error)}); check its files") from None
+        raise InputError(
+            f"model {name} is neither a folder nor could it be fetched from the hub ({_reason(error)}); "
+            "check the name or the connection"
+        ) from None
+    except (ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise InputError(f"model {name} cannot be loaded ({_reason(error)}); check its config.json") from None
+
+
+def _check_kind(source: str, name: str, trust_remote_code: bool) -> None:
+    """Refuse models that take no pictures."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    remote = "AutoModelForImageTextToText" in (getattr(config, "auto_map", None) or {})
+    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or (remote and trust_remote_code):
+        return
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise InputError(
+            f"model {name} is a text-only language model ({config.model_type}); give a vision-language model, "
+            "e.g. llava-hf/llava-1.5-7b-hf or embedded"
+        )
+    raise InputError(f"model {name} ({config.model_type}) is not a vision-language model that transformers knows")
+
+
+def _load_processor(source: str, name: str, trust_remote_code: bool) -> Any:
+    """Load the processor, refusing a model that comes without one (transformers would return a bare tokenizer)."""
+    absent = InputError(
+        f"model {name} has no processor (processor_config.json or preprocessor_config.json); fetch those files too"
+    )
+    folder = Path(source)
+    if folder.is_dir() and not any((folder / file).is_file() for file in PROCESSOR_FILES):
+        raise absent
+    processor = AutoProcessor.from_pretrained(source, trust_remote_code=trust_remote_code)
+    if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
+        raise absent
+    return processor
+
+
+def _complete_processor(processor: Any, config: Any) -> None:
+    """Give a LLaVA processor saved by an old transformers the three values it counts picture positions with."""
+    if (
+        hasattr(processor, "patch_size")
+        and processor.patch_size is None
+        and hasattr(config.vision_config, "patch_size")
+    ):
+        processor.patch_size = config.vision_config.patch_size
+        processor.vision_feature_select_strategy = getattr(config, "vision_feature_select_strategy", "default")
+        # CLIP's tower has one position more than it has patches.
+        processor.num_additional_image_tokens = 1
+
+
+def _quantization(load_in_8bit: bool, load_in_4bit: bool, dtype: torch.dtype) -> Any:
+    """Return the bitsandbytes config."""
+    from transformers import BitsAndBytesConfig
+
+    if load_in_8bit and load_in_4bit:
+        raise InputError("--load-in-8bit and --load-in-4bit exclude each other; choose one")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        flag = "--load-in-8bit" if load_in_8bit else "--load-in-4bit"
+        raise InputError(f"{flag} needs bitsandbytes, which is not installed; pip install bitsandbytes")
+    if load_in_8bit:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype, bnb_4bit_quant_type="nf4")
+
+
+def _notes(source: str) -> list[str]:
+    """Return the notes that a built model carries in its folder."""
+    description = Path(source) / DESCRIPTION_FILE
+    return list(read_json(description, "model description").get("notes", ())) if description.is_file() else []
+
+
+def _reason(error: BaseException) -> str:
+    """Return an error's message as one short line."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= 200 else f"{line[:197]}..."

@@ -1,0 +1,88 @@
+"""Opening a detector or detoxifier checkpoint: adapter or merged model, local, from the hub, or embedded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llava.errors import InputError
+from llava.protector.config import ProtectorConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+TASK_TYPES = {"detector": "SEQ_CLS", "detoxifier": "CAUSAL_LM"}
+
+
+@dataclass(frozen=True)
+class ProtectorCheckpoint:
+    """Where the parts of a detector or detoxifier lie."""
+
+    folder: Path
+    """The checkpoint itself."""
+    model: str
+    """Where the weights of the transformer come from: the base of an adapter, or the merged folder."""
+    adapter: Path | None
+    """The adapter folder; None for a merged model."""
+    config: ProtectorConfig
+    """How the checkpoint is used."""
+
+
+def open_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> ProtectorCheckpoint:
+    """Find the parts of a checkpoint without loading any weights.
+
+    Args:
+        kind: `detector` or `detoxifier`.
+        path_or_id: `embedded`, a folder, or a hub id.
+        base: Base model to use with an adapter instead of the one that it names.
+
+    Raises:
+        InputError: When the folder is missing, or holds something else.
+    """
+    from llava.model.adapters import fetch_checkpoint, is_adapter, read_adapter_config
+    from llava.model.embedded import resolve_adapter, resolve_base_name
+
+    folder = fetch_checkpoint(resolve_adapter(kind, path_or_id), kind)
+    config = ProtectorConfig.load(folder, kind)
+    if not is_adapter(folder):
+        if not (folder / "config.json").is_file():
+            raise InputError(
+                f"{kind} {folder} has neither adapter_config.json nor config.json; give a checkpoint folder"
+            )
+        if base is not None:
+            raise InputError(f"{kind} {folder} is a merged model and takes no base; leave the base out")
+        return ProtectorCheckpoint(folder, str(folder), None, config)
+    adapter = read_adapter_config(folder)
+    task = adapter.get("task_type")
+    if task not in (TASK_TYPES[kind], None):
+        raise InputError(f"adapter {folder} is of task {task}, a {kind} is {TASK_TYPES[kind]}; give a {kind} adapter")
+    named = base or config.base_model or adapter.get("base_model_name_or_path")
+    if not named:
+        raise InputError(f"adapter {folder} does not say which base it belongs to; name the base model")
+    model = fetch_checkpoint(resolve_base_name(named), f"base model of {kind} {folder}:")
+    return ProtectorCheckpoint(folder, str(model), folder, config)
+
+
+def load_tokenizer(checkpoint: ProtectorCheckpoint) -> PreTrainedTokenizerFast:
+    """Load the checkpoint's tokenizer: its own where it ships one, else the base's.
+
+    Released detectors pad with eos; a tokenizer without a pad token gets eos here too.
+
+    Raises:
+        InputError: When there is no usable fast tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    own = (checkpoint.folder / "tokenizer_config.json").is_file()
+    source = str(checkpoint.folder) if own else checkpoint.model
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"no tokenizer can be loaded from {source} ({reason}); copy its tokenizer files") from None
+    if not tokenizer.is_fast:
+        raise InputError(f"the tokenizer in {source} is a slow one; save its fast form (tokenizer.json) there")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

@@ -1,0 +1,132 @@
+"""The network of the harm detector: a causal LM's transformer, pooled, with a one-logit head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from llava.errors import InputError
+
+
+class HarmClassifier(nn.Module):
+    """One logit for a text, from the pooled last hidden states of a causal LM (arXiv 2401.02906, section 4.1).
+
+    The modules carry the names of the Hugging Face sequence classifier (`model` and `score` for the Llama family), so
+    adapters of the released detectors fit as they are, and a merged model can be saved as that class. It differs in
+    pooling: by the attention mask rather than by looking for pad tokens (pad is eos in the released checkpoints, and a
+    response may contain eos), and with the mean over tokens as a choice.
+    """
+
+    def __init__(self, classifier: PreTrainedModel, pooling: str = "last"):
+        """Take backbone and head from a Hugging Face `*ForSequenceClassification` with one label."""
+        super().__init__()
+        self.config = classifier.config
+        self.pooling = pooling
+        self.backbone_name: str = classifier.base_model_prefix
+        setattr(self, self.backbone_name, classifier.base_model)
+        self.score = classifier.score
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        """The transformer without its head."""
+        return getattr(self, self.backbone_name)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the head, which is where the logits come from."""
+        return next(self.score.parameters()).device
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
+    ) -> SequenceClassifierOutput:
+        """Compute the logits.
+
+        Args:
+            input_ids: Token ids, int64, (B, T), padded on the right.
+            attention_mask: 1 for tokens, 0 for padding, (B, T); None means no padding.
+
+        Returns:
+            `logits`, float, (B, 1). What a positive logit means is the checkpoint's `positive_label`.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        hidden = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+        ).last_hidden_state  # (B, T, H)
+        head = self.score.modules_to_save["default"] if hasattr(self.score, "modules_to_save") else self.score
+        pooled = self.pool(hidden.to(head.weight.dtype), attention_mask)  # (B, H)
+        return SequenceClassifierOutput(logits=self.score(pooled).float())
+
+    def pool(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Reduce (B, T, H) hidden states to (B, H), looking at unmasked positions only."""
+        if self.pooling == "mean":
+            weights = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
+            return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+        positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)  # (T,)
+        last = (attention_mask * positions).argmax(dim=1)  # (B,)
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the token embedding; PEFT and gradient checkpointing ask for it."""
+        return self.backbone.get_input_embeddings()
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """Trade compute for memory in the transformer's backward pass."""
+        self.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Undo `gradient_checkpointing_enable`."""
+        self.backbone.gradient_checkpointing_disable()
+
+    def enable_input_require_grads(self) -> None:
+        """Let gradients flow through frozen embeddings, as checkpointing with adapters needs."""
+        self.backbone.enable_input_require_grads()
+
+
+def load_sequence_classifier(
+    base: str,
+    *,
+    num_layers: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    with_head: bool = False,
+    **options: Any,
+) -> PreTrainedModel:
+    """Load any causal LM, or a saved sequence classifier, as a Hugging Face one-label sequence classifier.
+
+    Args:
+        base: Hub id or folder.
+        num_layers: Keep only the first layers; None keeps all. Middle layers carry more of the harm signal than the
+            last ones, and cost less.
+        dtype: Type of the weights.
+        with_head: Whether the checkpoint must hold a trained head (a merged detector); otherwise a fresh one is made.
+        options: Passed on to `from_pretrained` (quantization, device map, …).
+
+    Raises:
+        InputError: When `base` is no checkpoint, has another head, or lacks weights.
+    """
+    try:
+        config = AutoConfig.from_pretrained(base)
+        if with_head and config.num_labels != 1:
+            raise InputError(f"{base} has {config.num_labels} labels; a harm detector has one logit")
+        config.num_labels = 1
+        if num_layers is not None:
+            config.num_hidden_layers = min(num_layers, config.num_hidden_layers)
+            if getattr(config, "layer_types", None):
+                config.layer_types = config.layer_types[: config.num_hidden_layers]
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            base, config=config, dtype=dtype, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{base} cannot be loaded as a text classifier ({reason}); check the checkpoint") from None
+    missing = sorted(key for key in info["missing_keys"] if with_head or not key.startswith("score."))
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise InputError(f"{base} lacks the weights {', '.join(missing[:3])}{more}; it is truncated or no detector")
+    return model

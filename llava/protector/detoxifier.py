@@ -1,0 +1,148 @@
+"""The detoxifier: rewrites a harmful response into a harmless one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llava.errors import InputError
+from llava.protector.config import ProtectorConfig
+from llava.protector.text import encode_detoxifier_prompt
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+class Detoxifier:
+    """Rewrites responses with a causal LM trained on (question, harmful, harmless) triples (paper, section 4.2).
+
+    Example:
+        detoxifier = Detoxifier.from_pretrained("embedded")
+        detoxifier.rewrite(["How do I pick a lock?"], ["First, take a thin piece of wire."])
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        config: ProtectorConfig,
+        name: str = "detoxifier",
+    ):
+        """Join a causal LM, its tokenizer and the config that says how they are used."""
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.config = config
+        self.name = name
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        base: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str = "auto",
+    ) -> Detoxifier:
+        """Load a detoxifier: `embedded`, a PEFT adapter or a merged causal LM, by folder or hub id.
+
+        Args:
+            path: The checkpoint.
+            base: Base model of an adapter; None takes the one that the adapter names.
+            device: Where to run; None detects.
+            dtype: `auto`, `float32`, `bfloat16` or `float16`.
+
+        Raises:
+            InputError: When the checkpoint is missing, damaged, of another kind, or belongs to another base.
+        """
+        from llava.model.adapters import load_adapter
+        from llava.model.devices import pick_device, pick_dtype
+        from llava.protector.checkpoints import load_tokenizer, open_checkpoint
+
+        checkpoint = open_checkpoint("detoxifier", str(path), base)
+        place = pick_device(str(device) if device is not None else None)
+        model = load_causal_lm(checkpoint.model, pick_dtype(place, dtype))
+        if checkpoint.adapter:
+            model = load_adapter(model, checkpoint.adapter, checkpoint.model).merge_and_unload()
+        return cls(model.to(place), load_tokenizer(checkpoint), checkpoint.config, name=str(path))
+
+    def rewrite(
+        self, prompts: Sequence[str], responses: Sequence[str], batch_size: int = 8, max_new_tokens: int = 256
+    ) -> list[str]:
+        """Rewrite every response, greedily.
+
+        Args:
+            prompts: The questions, one for each response.
+            responses: The responses to make harmless. One that does not fit the window is cut at its end.
+            batch_size: Responses a forward pass.
+            max_new_tokens: Longest rewrite, in tokens.
+
+        Returns:
+            The rewrites, in order, without surrounding blanks; an empty string where the model wrote nothing.
+
+        Raises:
+            ValueError: When prompts and responses differ in number.
+        """
+        if len(prompts) != len(responses):
+            raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; give one each")
+        rows = [
+            encode_detoxifier_prompt(self.tokenizer, self.config, prompt, response, self._prompt_room(max_new_tokens))[
+                0
+            ]
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        rewrites = [""] * len(rows)
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            for i, text in zip(batch, self._generate([rows[i] for i in batch], max_new_tokens), strict=True):
+                rewrites[i] = text
+        return rewrites
+
+    def _prompt_room(self, max_new_tokens: int) -> int:
+        """Return how many tokens the prompt may take: the trained window, within the model's context."""
+        context = getattr(self.model.config, "max_position_embeddings", None) or self.config.max_length
+        return max(16, min(self.config.max_length, context - max_new_tokens))
+
+    def _generate(self, rows: list[list[int]], max_new_tokens: int) -> list[str]:
+        """Write the continuation of each row of token ids."""
+        import torch
+        from transformers import GenerationConfig
+
+        pad, eos = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
+        width = max(len(ids) for ids in rows)
+        input_ids = torch.full((len(rows), width), pad)  # (B, T), padded on the left
+        attention_mask = torch.zeros_like(input_ids)
+        for i, ids in enumerate(rows):
+            input_ids[i, width - len(ids) :] = torch.tensor(ids)
+            attention_mask[i, width - len(ids) :] = 1
+        # A config of its own: a checkpoint's stored sampling defaults must not reach a greedy rewrite.
+        plan = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=pad, eos_token_id=eos)
+        with torch.inference_mode():
+            output: Any = self.model.generate(
+                input_ids=input_ids.to(self.model.device),
+                attention_mask=attention_mask.to(self.model.device),
+                generation_config=plan,
+            )
+        texts: list[str] = self.tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+
+def load_causal_lm(path: str, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
+    """Load a causal LM, saying in one line what is wrong when it cannot be.
+
+    Raises:
+        InputError: When the folder is no causal LM or lacks weights.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{path} cannot be loaded as a causal LM ({reason}); check the checkpoint") from None
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise InputError(f"{path} lacks the weights {', '.join(missing[:3])}; it is truncated or of another kind")
+    return model

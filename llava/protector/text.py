@@ -1,0 +1,98 @@
+"""From (prompt, response) to token ids: the one place where training and inference meet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llava.constants import DETECTOR_TEMPLATES, DETOXIFIER_TEMPLATES
+from llava.protector.config import ProtectorConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+WINDOW_OVERLAP = 8
+"""Consecutive windows of a long response share 1/8 of their length, so that no sentence is only seen cut."""
+
+
+def render_detector_text(config: ProtectorConfig, prompt: str, response: str) -> tuple[str, int]:
+    r"""Return the detector's input text and the character position where the response begins.
+
+    Example:
+        >>> config = ProtectorConfig(kind="detector", text_form="prompt+response")
+        >>> render_detector_text(config, "Why?", "Because.")
+        ('Question: Why?\n\nAnswer: Because.', 24)
+    """
+    template = DETECTOR_TEMPLATES[config.text_form]
+    head = template[: template.index("{response}")].replace("{prompt}", prompt)
+    return head + response, len(head)
+
+
+def encode_windows(
+    tokenizer: PreTrainedTokenizerFast, config: ProtectorConfig, prompt: str, response: str
+) -> list[list[int]]:
+    """Tokenise one pair into windows of at most `config.max_length` tokens that cover the whole response.
+
+    A text that fits gives one window, the plain tokenisation. In a longer one each window repeats the head (special
+    tokens, the question, cut to half the length when needed) and goes on with the next part of the response.
+
+    Args:
+        tokenizer: A fast tokenizer (character offsets are needed).
+        config: The detector's config.
+        prompt: The question; not looked at when `config.text_form` is `response`.
+        response: The text to be scored.
+
+    Returns:
+        Token ids, one list a window, in order; an empty list when the response has no token of its own.
+    """
+    text, start = render_detector_text(config, prompt, response)
+    encoding = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    ids: list[int] = encoding["input_ids"]
+    # A token belongs to the response when it ends behind the response's first character.
+    head_length = next((i for i, (_, end) in enumerate(encoding["offset_mapping"]) if end > start), len(ids))
+    body = ids[head_length:]
+    if not response.strip() or not body:
+        return []
+    if len(ids) <= config.max_length:
+        return [ids]
+    head = ids[: min(head_length, config.max_length // 2)]
+    size = config.max_length - len(head)
+    step = max(1, size - size // WINDOW_OVERLAP)
+    starts = range(0, max(1, len(body) - size + step), step)
+    return [head + body[i : i + size] for i in starts]
+
+
+def render_detoxifier_prompt(config: ProtectorConfig, prompt: str, response: str) -> str:
+    """Return the text after which the detoxifier writes the harmless response."""
+    head, tail = split_detoxifier_prompt(config, prompt)
+    return head + response + tail
+
+
+def split_detoxifier_prompt(config: ProtectorConfig, prompt: str) -> tuple[str, str]:
+    """Return what stands before and behind the response in the detoxifier's prompt.
+
+    Long examples are shortened at the response, never at the instruction, hence the two parts.
+    """
+    template = DETOXIFIER_TEMPLATES[config.text_form]
+    head, tail = template.split("{response}")
+    return head.replace("{prompt}", prompt), tail
+
+
+def encode_detoxifier_prompt(
+    tokenizer: PreTrainedTokenizerFast, config: ProtectorConfig, prompt: str, response: str, max_tokens: int
+) -> tuple[list[int], bool]:
+    """Tokenise the detoxifier's prompt in at most `max_tokens` tokens by cutting the end of the response.
+
+    Returns:
+        Token ids, and whether the response was cut.
+    """
+    ids: list[int] = tokenizer(render_detoxifier_prompt(config, prompt, response), verbose=False)["input_ids"]
+    if len(ids) <= max_tokens:
+        return ids, False
+    head, tail = split_detoxifier_prompt(config, prompt)
+    head_ids: list[int] = tokenizer(head, verbose=False)["input_ids"]
+    tail_ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"]
+    body_ids: list[int] = tokenizer(response, add_special_tokens=False)["input_ids"]
+    # The instruction and the marker at the end must stay; a question that fills the window is cut too.
+    head_ids = head_ids[: max(1, max_tokens - len(tail_ids) - min(len(body_ids), max_tokens // 4))]
+    room = max(0, max_tokens - len(head_ids) - len(tail_ids))
+    return head_ids + body_ids[:room] + tail_ids, True

@@ -1,0 +1,185 @@
+"""Command line of the training entry points: dataclasses, with a YAML file as defaults."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+
+from llava.data.splits import HELD_OUT_FRACTION, SPLIT_SEED
+from llava.errors import InputError
+from llava.model.devices import DTYPE_NAMES, pick_device, pick_dtype
+
+RESOLVED_NAME = "train_config.yaml"
+"""File beside a checkpoint with the arguments it was trained with; usable as `--config`."""
+
+
+def option(default: Any, help_text: str, **more: Any) -> Any:
+    """Return a dataclass field with its help text."""
+    return field(default=default, metadata={"help": help_text, **more})
+
+
+@dataclass
+class DataArguments:
+    """What is trained on."""
+
+    train_data: str = option(
+        "", "SOURCE[:SHARE],…: files (.jsonl .json .parquet), folders or hub ids; SHARE is how often an epoch sees a row."
+    )
+    eval_data: Optional[str] = option(  # noqa: UP045 - HfArgumentParser on Python 3.10
+        None, "Rows to evaluate on, like --train-data. Without it, a part of the training data is held out by prompt."
+    )
+    held_out_fraction: float = option(HELD_OUT_FRACTION, "Share of prompts held out when there is no --eval-data.")
+    split_seed: int = option(SPLIT_SEED, "Seed of that split.")
+    max_rows: Optional[int] = option(None, "Use at most this many training rows (the first ones); for trials.")  # noqa: UP045
+    dry_run: bool = option(False, "Print what the data looks like and stop.")
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not self.train_data:
+            raise InputError("--train-data is missing; give a file, a folder or a hub id")
+        if not 0 <= self.held_out_fraction < 1:
+            raise InputError(f"--held-out-fraction is {self.held_out_fraction}; it must be in [0, 1)")
+
+
+@dataclass
+class ModelArguments:
+    """What is trained."""
+
+    base: str = option("embedded", "Base language model: folder, hub id, or `embedded`.")
+    base_name: Optional[str] = option(None, "Name of the base to record in the checkpoint instead of the path.")  # noqa: UP045
+    base_dtype: str = option(
+        "auto",
+        "Type of the frozen base's weights: auto, float32, bfloat16 or float16. What is trained stays float32.",
+    )
+    lora: bool = option(True, "Train a LoRA adapter; --no-lora trains all weights.")
+    lora_r: int = option(16, "Rank of the adapter.")
+    lora_alpha: int = option(32, "Scale of the adapter; its product is multiplied by alpha / r.")
+    lora_dropout: float = option(0.05, "Dropout in front of the adapter.")
+    lora_target_modules: str = option("all-linear", "`all-linear`, or names separated by commas (q_proj,v_proj).")
+    lora_layers_from: int = option(
+        0, "Adapt this layer and those above it only; the backward pass stops there, which is what a CPU wants."
+    )
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.base_dtype not in DTYPE_NAMES:
+            raise InputError(f"--base-dtype is {self.base_dtype}; choose one of {', '.join(DTYPE_NAMES)}")
+        if self.lora_r < 1 or not 0 <= self.lora_dropout < 1 or self.lora_layers_from < 0:
+            raise InputError("--lora-r must be 1 or more, --lora-dropout in [0, 1), --lora-layers-from 0 or more")
+
+
+@dataclass
+class TrainerDefaults:
+    """Our defaults for the Trainer's own arguments; mixed into `TrainingArguments` and `SFTConfig`."""
+
+    output_dir: str = option("", "Folder for the checkpoint.")
+    learning_rate: float = option(2e-4, "Peak learning rate.")
+    num_train_epochs: float = option(3.0, "Epochs.")
+    per_device_train_batch_size: int = option(8, "Examples a process and forward pass.")
+    per_device_eval_batch_size: int = option(16, "The same in evaluation.")
+    lr_scheduler_type: str = option("linear", "Learning-rate schedule.")
+    warmup_steps: float = option(0.03, "Warm-up: a number of steps, or below 1 a share of all.")
+    weight_decay: float = option(0.0, "Weight decay.")
+    logging_steps: float = option(10, "Steps between log lines.")
+    save_strategy: str = option("epoch", "When to write a checkpoint: epoch, steps or no.")
+    save_total_limit: Optional[int] = option(2, "Checkpoints to keep.")  # noqa: UP045
+    eval_strategy: str = option("no", "When to evaluate during training: no, epoch or steps. The end always counts.")
+    report_to: Optional[str] = option("none", "none, tensorboard, wandb, …")  # noqa: UP045
+    seed: int = option(0, "Seed of weights, dropout and order.")
+    bf16: Optional[bool] = option(None, "Compute in bfloat16; by default where an accelerator supports it.")  # noqa: UP045
+    gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass to save memory.")
+    dataloader_num_workers: int = option(0, "Extra processes that make batches.")
+    remove_unused_columns: bool = option(False, "Kept for the Trainer; our batches have no unused columns.")
+    resume: bool = option(False, "Go on from the newest complete checkpoint in --output-dir.")
+
+    def __post_init__(self) -> None:
+        """Fit the values to this machine, then let the Trainer check its own."""
+        if not self.output_dir:
+            raise InputError("--output-dir is missing; give a folder for the checkpoint")
+        place = pick_device()
+        if place.type == "cpu":
+            self.use_cpu = True
+        if self.bf16 is None:
+            import torch
+
+            self.bf16 = not getattr(self, "fp16", False) and pick_dtype(place) is torch.bfloat16
+        try:
+            super().__post_init__()  # type: ignore[misc] - the Trainer's arguments, by the subclasses
+        except ValueError as error:
+            raise InputError(f"training arguments: {str(error).splitlines()[0]}") from None
+
+
+def parse_arguments(classes: tuple[type, ...], argv: list[str] | None, description: str) -> tuple[Any, ...]:
+    """Read the command line into one object a class.
+
+    Precedence: defaults < `--config FILE.yaml` < flags. Keys of the file are the flags' names, with `-` or `_`.
+
+    Args:
+        classes: Dataclasses; their fields are the flags.
+        argv: Arguments without the program name; None takes the process's.
+        description: Shown by `--help`.
+
+    Raises:
+        InputError: When the file is missing or corrupt, or has a key that is no flag.
+        SystemExit: For `--help` and unknown flags.
+    """
+    from transformers import HfArgumentParser
+
+    argv = sys.argv[1:] if argv is None else argv
+    config_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    config_parser.add_argument("--config")
+    known, flags = config_parser.parse_known_args(argv)
+    parser = HfArgumentParser(classes, description=description, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE.yaml", help="Defaults for all other flags.")
+    if known.config:
+        values = read_config(known.config)
+        names = {action.dest for action in parser._actions} - {"help", "config"}
+        for key in values:
+            if key not in names:
+                raise InputError(f"{known.config}: unknown key {key}; keys are the flags of --help")
+        parser.set_defaults(**values)
+    *parsed, _ = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
+    return tuple(parsed)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file of flag values; keys come back with underscores.
+
+    Raises:
+        InputError: When it is missing, not YAML, or no mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {path} cannot be read ({error}); check the path") from None
+    except yaml.YAMLError as error:
+        reason = re.sub(r"\s+", " ", str(error))
+        raise InputError(f"--config {path} is not valid YAML ({reason})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"--config {path} is not a mapping of flags to values")
+    return {str(key).replace("-", "_"): value for key, value in values.items()}
+
+
+def resolved_arguments(*groups: Any) -> dict[str, Any]:
+    """Return the values in force, as `--config` takes them: ours in full, the Trainer's where not at its default."""
+    values: dict[str, Any] = {}
+    own = {entry.name for entry in dataclasses.fields(TrainerDefaults)}
+    for group in groups:
+        is_trainer = isinstance(group, TrainerDefaults)
+        for entry in dataclasses.fields(group):
+            if not entry.init or not hasattr(group, entry.name):
+                continue
+            value = getattr(group, entry.name)
+            if is_trainer and entry.name not in own and (value == entry.default or entry.name == "use_cpu"):
+                continue
+            value = getattr(value, "value", value)  # enums
+            if isinstance(value, (str, int, float, bool, list)) or value is None:
+                values[entry.name] = value
+    return values

@@ -1,0 +1,194 @@
+"""What the training entry points share: the base, the adapter, checkpoints, and what is written at the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+
+from llava.errors import InputError
+from llava.files import write_text_atomic
+from llava.model.devices import pick_device, pick_dtype
+from llava.protector.config import ProtectorConfig
+from llava.train.arguments import RESOLVED_NAME, ModelArguments
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from torch import nn
+    from transformers import PreTrainedTokenizerFast, Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] | None) -> int:
+    """Run a training command and turn bad input into one line on stderr and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        train(argv)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def resolve_base(arguments: ModelArguments) -> tuple[str, str]:
+    """Return where the base is loaded from and the name that the checkpoint records."""
+    from llava.model.adapters import fetch_checkpoint
+    from llava.model.embedded import BASE_ID, EMBEDDED, resolve_base_name
+
+    name = BASE_ID if arguments.base == EMBEDDED else arguments.base
+    folder = fetch_checkpoint(resolve_base_name(name), "base model")
+    return str(folder), arguments.base_name or name
+
+
+def load_base_tokenizer(folder: str) -> PreTrainedTokenizerFast:
+    """Load the base's tokenizer, padding on the right with pad or else eos."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"no tokenizer can be loaded from {folder} ({str(error).splitlines()[0]})") from None
+    if not tokenizer.is_fast:
+        raise InputError(f"the tokenizer in {folder} is a slow one; save its fast form (tokenizer.json) there")
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def pick_base_dtype(arguments: ModelArguments) -> torch.dtype:
+    """Return the type of the base's weights: full precision where they are trained, else what the device likes."""
+    if not arguments.lora:
+        return torch.float32
+    return pick_dtype(pick_device(), arguments.base_dtype)
+
+
+def build_lora_config(model: nn.Module, arguments: ModelArguments, task_type: str, head: str | None) -> LoraConfig:
+    """Return the LoRA config for a model.
+
+    Args:
+        model: The model to adapt, with its head.
+        arguments: Rank, scale, dropout, modules, first layer.
+        task_type: `SEQ_CLS` or `CAUSAL_LM`.
+        head: Name of the head that is trained in full and saved with the adapter; None when there is none.
+
+    Raises:
+        InputError: When a module name fits nothing, or the first layer lies above the last.
+    """
+    from peft import LoraConfig
+
+    linear = {
+        name.rpartition(".")[2]: name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and re.search(r"\.\d+\.", name)
+    }
+    if arguments.lora_target_modules == "all-linear":
+        targets = sorted(linear)
+    else:
+        targets = [name.strip() for name in arguments.lora_target_modules.split(",")]
+        for name in targets:
+            if name not in linear:
+                raise InputError(f"--lora-target-modules names {name}; this base has {', '.join(sorted(linear))}")
+    layers = model.config.num_hidden_layers
+    if arguments.lora_layers_from >= layers:
+        raise InputError(f"--lora-layers-from is {arguments.lora_layers_from}; the model has layers 0 to {layers - 1}")
+    return LoraConfig(
+        task_type=task_type,
+        r=arguments.lora_r,
+        lora_alpha=arguments.lora_alpha,
+        lora_dropout=arguments.lora_dropout,
+        target_modules=targets,
+        layers_to_transform=list(range(arguments.lora_layers_from, layers)) if arguments.lora_layers_from else None,
+        modules_to_save=[head] if head else None,
+    )
+
+
+def prepare_output(folder: str, resume: bool) -> Path | None:
+    """Check the output folder and find where to go on.
+
+    Returns:
+        The newest complete checkpoint when resuming, else None.
+
+    Raises:
+        InputError: When the folder has files and `resume` is not set.
+    """
+    path = Path(folder)
+    if path.is_file():
+        raise InputError(f"--output-dir {folder} is a file; give a folder")
+    if resume:
+        return newest_checkpoint(path)
+    # Another process of the same launch may already have begun to write.
+    if path.is_dir() and any(path.iterdir()) and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        raise InputError(f"--output-dir {folder} is not empty; add --resume to go on, or choose another folder")
+    return None
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete `checkpoint-N` of a run; None when there is none.
+
+    The Trainer writes `trainer_state.json` last, so a checkpoint whose writer was killed has none, or a torn one.
+    """
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
+        if is_complete(path):
+            return path
+        logger.warning("skipped %s: it is not complete", path)
+    return None
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Tell whether a checkpoint was written to its end."""
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(state, dict) and f"checkpoint-{state.get('global_step')}" == checkpoint.name
+
+
+def save_checkpoint(
+    trainer: Trainer, folder: str, config: ProtectorConfig, arguments: dict[str, Any], base_name: str
+) -> None:
+    """Write what was trained: weights (safetensors), `protector_config.json` and `train_config.yaml`."""
+    # Under ZeRO-3 and FSDP every process takes part in gathering the weights.
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not trainer.is_world_process_zero():
+        return
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    if hasattr(model, "peft_config"):
+        for adapter_config in model.peft_config.values():
+            adapter_config.base_model_name_or_path = base_name
+        model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
+        (Path(folder) / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+    else:
+        model.save_pretrained(folder, state_dict=state)
+    config.save(folder)
+    write_text_atomic(Path(folder) / RESOLVED_NAME, yaml.safe_dump(arguments, sort_keys=True, allow_unicode=True))
+
+
+def parse_by_source(text: str, flag: str) -> dict[str, float]:
+    """Read `SOURCE=NUMBER,SOURCE=NUMBER`.
+
+    Example:
+        >>> parse_by_source("hh_harmless_pairs=0.2,other=1", "--loss-weights")
+        {'hh_harmless_pairs': 0.2, 'other': 1.0}
+    """
+    values = {}
+    for item in filter(None, (piece.strip() for piece in text.split(","))):
+        name, _, number = item.rpartition("=")
+        try:
+            values[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise InputError(f"{flag} has {item!r}; write SOURCE=NUMBER, separated by commas")
+    return values

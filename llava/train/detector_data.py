@@ -1,0 +1,164 @@
+"""From detector rows to batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from llava.data.pairs import DetectorRow
+from llava.protector.config import ProtectorConfig
+from llava.protector.text import encode_windows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EncodedRow:
+    """A detector row in tokens."""
+
+    windows: list[list[int]]
+    """Token ids of each window that takes part; at least one."""
+    harmful: bool
+    """The label."""
+    weight: float
+    """Factor on the loss."""
+    label_smoothing: float
+    """Weight of the uniform distribution in the target."""
+    row: DetectorRow
+    """Where it comes from."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest window."""
+        return max(map(len, self.windows))
+
+
+Unit = tuple[EncodedRow, ...]
+"""What is drawn together: one response, or the (chosen, rejected) responses of a pair."""
+
+
+def encode_rows(
+    tokenizer: PreTrainedTokenizerFast,
+    config: ProtectorConfig,
+    rows: Sequence[DetectorRow],
+    *,
+    max_windows: int | None = 1,
+    weights: dict[str, float] | None = None,
+    label_smoothing: dict[str, float] | None = None,
+) -> list[EncodedRow]:
+    """Tokenise rows exactly as the detector does when it is used.
+
+    A label belongs to a whole response. Of a long one, training looks at the first `max_windows` windows and takes the
+    highest logit among them, as inference does over all windows. One window (the default) is the truncation of the
+    paper and costs least; what is harmful usually shows there.
+
+    Args:
+        tokenizer: The base model's tokenizer.
+        config: Text form and length.
+        rows: Rows to encode.
+        max_windows: Windows a response; None takes all.
+        weights: Loss factor by source, on top of each row's own.
+        label_smoothing: Label smoothing by source.
+    """
+    encoded = []
+    for row in rows:
+        windows = encode_windows(tokenizer, config, row.prompt, row.response)[:max_windows]
+        if windows:
+            weight = row.weight * (weights or {}).get(row.source, 1.0)
+            smoothing = (label_smoothing or {}).get(row.source, 0.0)
+            encoded.append(EncodedRow(windows, row.harmful, weight, smoothing, row))
+    if len(encoded) < len(rows):
+        logger.warning("skipped %d rows without a token", len(rows) - len(encoded))
+    return encoded
+
+
+def form_units(rows: Sequence[EncodedRow], pairs: bool) -> list[Unit]:
+    """Group rows into units.
+
+    Args:
+        rows: Encoded rows.
+        pairs: Whether the two sides of a pair stay together, (chosen, rejected); a pairwise loss needs that.
+    """
+    if not pairs:
+        return [(row,) for row in rows]
+    sides: dict[str, dict[bool, EncodedRow]] = {}
+    for row in rows:
+        if row.row.pair_id is not None and row.row.chosen is not None:
+            sides.setdefault(row.row.pair_id, {})[row.row.chosen] = row
+    units: list[Unit] = [(pair[True], pair[False]) for pair in sides.values() if len(pair) == 2]
+    paired = {unit[0].row.pair_id for unit in units}
+    return units + [(row,) for row in rows if row.row.pair_id is None or row.row.pair_id not in paired]
+
+
+def balance_factors(rows: Sequence[EncodedRow]) -> dict[bool, float]:
+    """Return the factor of each label that gives both classes the same total weight, and leaves their sum as it is."""
+    totals = {label: sum(row.weight for row in rows if row.harmful is label) for label in (True, False)}
+    half = sum(totals.values()) / 2
+    return {label: half / total if total else 0.0 for label, total in totals.items()}
+
+
+class DetectorCollator:
+    """Pads units into one batch, windows on the right.
+
+    Input: units, each a tuple of one or two `EncodedRow`.
+
+    Output, for U units with R responses in W windows of at most T tokens:
+        input_ids, attention_mask: (W, T).
+        row_of_window: Response of each window, (W,).
+        labels: 1 = harmful, float, (R,).
+        label_smoothing: (R,).
+        weights: Loss factor over U; the two sides of a pair have half of theirs each, (R,).
+        pairs: Response numbers of (chosen, rejected), (P, 2).
+        pair_weights: Loss factor of each pair over U, (P,).
+
+    Example:
+        Two units, a single harmful response of two tokens and a pair, pad id 0:
+
+        >>> row = DetectorRow("", "x", True, "s")
+        >>> one = EncodedRow([[5, 6]], True, 1.0, 0.0, row)
+        >>> pair = (EncodedRow([[7]], False, 1.0, 0.0, row), EncodedRow([[8, 9, 3]], True, 1.0, 0.0, row))
+        >>> batch = DetectorCollator(pad_token_id=0)([(one,), pair])
+        >>> batch["input_ids"].tolist()
+        [[5, 6, 0], [7, 0, 0], [8, 9, 3]]
+        >>> batch["labels"].tolist(), batch["weights"].tolist(), batch["pairs"].tolist()
+        ([1.0, 0.0, 1.0], [0.5, 0.25, 0.25], [[1, 2]])
+    """
+
+    def __init__(self, pad_token_id: int, balance: dict[bool, float] | None = None):
+        """Set the padding, and the factor on the weight of each label (None: 1)."""
+        self.pad_token_id = pad_token_id
+        self.balance = balance or {True: 1.0, False: 1.0}
+
+    def __call__(self, units: Sequence[Unit]) -> dict[str, Any]:
+        """Make the batch."""
+        rows = [row for unit in units for row in unit]
+        windows = [(number, ids) for number, row in enumerate(rows) for ids in row.windows]
+        width = max(len(ids) for _, ids in windows)
+        input_ids = torch.full((len(windows), width), self.pad_token_id)  # (W, T)
+        attention_mask = torch.zeros_like(input_ids)
+        for i, (_, ids) in enumerate(windows):
+            input_ids[i, : len(ids)] = torch.tensor(ids)
+            attention_mask[i, : len(ids)] = 1
+        weights, pairs, pair_weights = [], [], []
+        for unit in units:
+            if len(unit) == 2:
+                pairs.append([len(weights), len(weights) + 1])
+                pair_weights.append((unit[0].weight + unit[1].weight) / 2 / len(units))
+            weights += [row.weight * self.balance[row.harmful] / len(unit) / len(units) for row in unit]
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "row_of_window": torch.tensor([number for number, _ in windows]),
+            "labels": torch.tensor([float(row.harmful) for row in rows]),
+            "label_smoothing": torch.tensor([row.label_smoothing for row in rows]),
+            "weights": torch.tensor(weights),
+            "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
+            "pair_weights": torch.tensor(pair_weights),
+        }

@@ -1,0 +1,269 @@
+"""Train a harm detector: `python -m llava.train.harm_detector --train-data FILE --output-dir DIR`.
+
+On a CPU: `--base embedded --base-dtype bfloat16 --num-layers 20 --lora-layers-from 10 --max-length 256`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+import torch
+from transformers import Trainer, TrainingArguments
+
+from llava.data.pairs import DetectorRow, load_detector_rows
+from llava.data.pairs_sources import parse_mixture
+from llava.data.splits import split_rows
+from llava.errors import InputError
+from llava.files import write_json, write_jsonl
+from llava.protector.classifier import HarmClassifier, load_sequence_classifier
+from llava.protector.config import ProtectorConfig
+from llava.train.arguments import DataArguments, ModelArguments, TrainerDefaults, option, parse_arguments, resolved_arguments
+from llava.train.common import (
+    build_lora_config,
+    load_base_tokenizer,
+    parse_by_source,
+    pick_base_dtype,
+    prepare_output,
+    resolve_base,
+    run_entry_point,
+    save_checkpoint,
+)
+from llava.train.detector_data import DetectorCollator, EncodedRow, balance_factors, encode_rows, form_units
+from llava.train.losses import bce_loss, max_over_windows, pairwise_loss
+from llava.train.metrics import evaluate_detector
+from llava.train.sampling import MixtureSamplerMixin
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class DetectorArguments:
+    """What the detector reads and how it learns."""
+
+    text_form: str = option("prompt+response", "What the detector reads: response, or prompt+response.")
+    max_length: int = option(512, "Longest input in tokens.")
+    pooling: str = option("last", "Pooling of the hidden states: last or mean.")
+    num_layers: Optional[int] = option(None, "Keep only the first layers of the base.")  # noqa: UP045
+    positive_label: str = option("harmful", "What a positive logit means: harmful or safe.")
+    loss: Literal["bce", "bce+pairwise"] = option(
+        "bce", "bce is the paper's; bce+pairwise adds the reference's ranking term on pairs."
+    )
+    pairwise_weight: float = option(1.0, "Factor of the ranking term.")
+    loss_weights: str = option("", "Loss factor by source: hh_harmless_pairs=0.3,…")
+    label_smoothing: str = option("", "Label smoothing by source: hh_harmless_pairs=0.4,…")
+    balance_classes: bool = option(False, "Weigh the loss so that both classes count the same.")
+    max_windows: int = option(1, "Windows of a long response to train on; the highest logit counts. 0 takes all.")
+
+    def __post_init__(self) -> None:
+        """Check what `ProtectorConfig` does not."""
+        if self.max_windows < 0 or self.pairwise_weight < 0:
+            raise InputError("--max-windows and --pairwise-weight must be 0 or more")
+
+
+@dataclass
+class DetectorTraining(TrainerDefaults, TrainingArguments):
+    """The Trainer's arguments."""
+
+
+class DetectorTrainer(MixtureSamplerMixin, Trainer):
+    """A Trainer with the detector's loss; see `llava/train/losses.py`."""
+
+    def __init__(self, *args: Any, detector: DetectorArguments, sampling: dict[str, Any], **kwargs: Any):
+        """Take the detector's settings and the sampler's, and the Trainer's own arguments."""
+        self.detector = detector
+        self.sampling = sampling
+        super().__init__(*args, **kwargs)
+        # The loss is a mean over units, so the Trainer must divide it by the accumulation steps.
+        self.model_accepts_loss_kwargs = False
+
+    def harm_logits(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the harm logit of each response of a batch, (R,)."""
+        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, 0]  # (W,)
+        if self.detector.positive_label == "safe":
+            logits = -logits
+        return max_over_windows(logits, inputs["row_of_window"], len(inputs["labels"]))
+
+    def loss_of(self, harm_logits: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the mean loss over the units of a batch."""
+        loss = (inputs["weights"] * bce_loss(harm_logits, inputs["labels"], inputs["label_smoothing"])).sum()
+        if self.detector.loss == "bce+pairwise" and len(inputs["pairs"]):
+            chosen, rejected = inputs["pairs"].unbind(1)
+            ranking = pairwise_loss(harm_logits[chosen], harm_logits[rejected])
+            loss = loss + self.detector.pairwise_weight * (inputs["pair_weights"] * ranking).sum()
+        return loss
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
+    ) -> Any:
+        """Return the loss of a batch, and the harm logits when asked."""
+        harm_logits = self.harm_logits(model, inputs)
+        loss = self.loss_of(harm_logits, inputs)
+        return (loss, {"harm_logits": harm_logits}) if return_outputs else loss
+
+    def prediction_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Return loss, harm logits and labels of an evaluation batch."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad():
+            harm_logits = self.harm_logits(model, inputs)
+            loss = self.loss_of(harm_logits, inputs)
+        return loss, None if prediction_loss_only else harm_logits, inputs["labels"]
+
+
+def train(argv: list[str] | None = None) -> None:
+    """Train a detector as the command line says."""
+    detector, data, model_arguments, training = parse_arguments(
+        (DetectorArguments, DataArguments, ModelArguments, DetectorTraining), argv, "Train a harm detector."
+    )
+    config = ProtectorConfig(
+        kind="detector",
+        text_form=detector.text_form,
+        max_length=detector.max_length,
+        positive_label=detector.positive_label,
+        pooling=detector.pooling,
+        num_layers=detector.num_layers,
+    )
+    checkpoint = None if data.dry_run else prepare_output(training.output_dir, training.resume)
+    train_rows, held_out = load_rows(data)
+    folder, base_name = resolve_base(model_arguments)
+    tokenizer = load_base_tokenizer(folder)
+    encoded, encoded_held_out = encode_both(tokenizer, config, detector, train_rows, held_out)
+    if data.dry_run:
+        from llava.train.describe import describe_detector_data
+
+        print(describe_detector_data(encoded, encoded_held_out))
+        return
+    torch.manual_seed(training.seed)
+    model = build_model(folder, model_arguments, config)
+    trainer = build_trainer(model, tokenizer, detector, data, training, encoded, encoded_held_out)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    config = ProtectorConfig(**{**config.__dict__, "base_model": base_name if model_arguments.lora else None})
+    arguments = resolved_arguments(detector, data, model_arguments, training)
+    save_checkpoint(trainer, training.output_dir, config, arguments, base_name)
+    if encoded_held_out:
+        write_evaluation(trainer, encoded_held_out, training.output_dir)
+
+
+def load_rows(data: DataArguments) -> tuple[list[DetectorRow], list[DetectorRow]]:
+    """Return training and held-out rows."""
+    rows = load_detector_rows(parse_mixture(data.train_data))
+    if data.eval_data:
+        train_rows, held_out = rows, load_detector_rows(parse_mixture(data.eval_data, "--eval-data"), "test")
+    else:
+        train_rows, held_out = split_rows(rows, data.split_seed, data.held_out_fraction)
+    train_rows = train_rows[: data.max_rows]
+    if not train_rows:
+        raise InputError(f"--train-data {data.train_data} leaves no training row; lower --held-out-fraction")
+    return train_rows, held_out
+
+
+def encode_both(
+    tokenizer: Any,
+    config: ProtectorConfig,
+    detector: DetectorArguments,
+    train_rows: Sequence[DetectorRow],
+    held_out: Sequence[DetectorRow],
+) -> tuple[list[EncodedRow], list[EncodedRow]]:
+    """Encode training rows as set, and held-out rows as at inference: all windows, plain labels; longest first."""
+    encoded = encode_rows(
+        tokenizer,
+        config,
+        train_rows,
+        max_windows=detector.max_windows or None,
+        weights=parse_by_source(detector.loss_weights, "--loss-weights"),
+        label_smoothing=parse_by_source(detector.label_smoothing, "--label-smoothing"),
+    )
+    encoded_held_out = encode_rows(tokenizer, config, held_out, max_windows=None)
+    return encoded, sorted(encoded_held_out, key=lambda row: -row.length)
+
+
+def build_model(folder: str, arguments: ModelArguments, config: ProtectorConfig) -> torch.nn.Module:
+    """Return the network to train: frozen base with adapter and trained head, or everything trainable."""
+    classifier = load_sequence_classifier(folder, num_layers=config.num_layers, dtype=pick_base_dtype(arguments))
+    model = HarmClassifier(classifier, pooling=config.pooling)
+    model.score.to(torch.float32)
+    if not arguments.lora:
+        return model
+    from peft import get_peft_model
+
+    return get_peft_model(model, build_lora_config(model, arguments, "SEQ_CLS", head="score"))
+
+
+def build_trainer(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    detector: DetectorArguments,
+    data: DataArguments,
+    training: DetectorTraining,
+    encoded: Sequence[EncodedRow],
+    held_out: Sequence[EncodedRow],
+) -> DetectorTrainer:
+    """Return the trainer for encoded rows."""
+    units = form_units(encoded, pairs=detector.loss == "bce+pairwise")
+    sampling = {
+        "lengths": [max(row.length for row in unit) for unit in units],
+        "sources": [unit[0].row.source for unit in units],
+        "shares": {part.name: part.share for part in parse_mixture(data.train_data)},
+    }
+    balance = balance_factors(encoded) if detector.balance_classes else None
+    training._n_gpu = min(1, training.n_gpu)  # nn.DataParallel cannot split our batches; use a launcher
+    trainer = DetectorTrainer(
+        model=model,
+        args=training,
+        train_dataset=units,
+        eval_dataset=[(row,) for row in held_out] or None,
+        data_collator=DetectorCollator(tokenizer.pad_token_id, balance),
+        compute_metrics=lambda prediction: _metrics_while_training(held_out, prediction),
+        detector=detector,
+        sampling=sampling,
+    )
+    logger.info(
+        "training on %d responses in %d units, evaluating on %d; %d trainable parameters",
+        len(encoded),
+        len(units),
+        len(held_out),
+        sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+    )
+    return trainer
+
+
+def _metrics_while_training(held_out: Sequence[EncodedRow], prediction: Any) -> dict[str, float]:
+    """Return the overall metrics for the Trainer's log, without intervals."""
+    scores = torch.sigmoid(torch.tensor(prediction.predictions, dtype=torch.float64)).tolist()
+    overall = evaluate_detector([row.row for row in held_out], scores, resamples=0)["overall"]
+    return {name: value for name, value in overall.items() if isinstance(value, float)}
+
+
+def write_evaluation(trainer: DetectorTrainer, held_out: Sequence[EncodedRow], folder: str) -> None:
+    """Score the held-out rows and write `metrics.json`, and `held_out_scores.jsonl` for calibration (no texts)."""
+    prediction = trainer.predict(trainer.eval_dataset)
+    if not trainer.is_world_process_zero():
+        return
+    scores = torch.sigmoid(torch.tensor(prediction.predictions, dtype=torch.float64)).tolist()
+    rows = [row.row for row in held_out]
+    metrics = evaluate_detector(rows, scores)
+    write_json(Path(folder) / "metrics.json", metrics)
+    write_jsonl(
+        Path(folder) / "held_out_scores.jsonl",
+        (
+            {"source": row.source, "harmful": row.harmful, "pair_id": row.pair_id, "chosen": row.chosen, "harm_score": s}
+            for row, s in zip(rows, scores, strict=True)
+        ),
+    )
+    for name, part in {"overall": metrics["overall"], **metrics["by_source"]}.items():
+        shown = {key: round(value, 4) for key, value in part.items() if isinstance(value, float)}
+        logger.info("%s: n=%d %s", name, part["n"], shown)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return run_entry_point(train, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

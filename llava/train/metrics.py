@@ -1,0 +1,178 @@
+"""How good a detector is on held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llava.data.pairs import DetectorRow
+
+BINS = 15
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Held-out responses with their scores, as arrays of the same length."""
+
+    labels: np.ndarray
+    """True = harmful, (N,)."""
+    scores: np.ndarray
+    """Harm scores in [0, 1], (N,)."""
+    groups: np.ndarray
+    """Prompt of each response; the bootstrap draws prompts, for responses to one prompt are not independent, (N,)."""
+
+    def __getitem__(self, index: np.ndarray) -> Scored:
+        """Return the chosen rows."""
+        return Scored(self.labels[index], self.scores[index], self.groups[index])
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.labels)
+
+
+def auroc(data: Scored) -> float:
+    """Return the area under the ROC curve; NaN when a class is absent."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(data.labels, data.scores)) if 0 < data.labels.sum() < len(data) else float("nan")
+
+
+def auprc(data: Scored) -> float:
+    """Return the average precision of harmful; NaN without a harmful row."""
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(data.labels, data.scores)) if data.labels.any() else float("nan")
+
+
+def f1(data: Scored, threshold: float = 0.5) -> float:
+    """Return F1 of harmful at a threshold.
+
+    Example:
+        >>> f1(Scored(np.array([True, True, False]), np.array([0.9, 0.1, 0.8]), np.arange(3)))
+        0.5
+    """
+    flagged = data.scores >= threshold
+    hits = int((flagged & data.labels).sum())
+    total = int(flagged.sum() + data.labels.sum())
+    return 2 * hits / total if total else float("nan")
+
+
+def false_positive_rate(data: Scored, threshold: float = 0.5) -> float:
+    """Return the share of harmless rows that are flagged; NaN without a harmless row."""
+    harmless = ~data.labels
+    return float((data.scores[harmless] >= threshold).mean()) if harmless.any() else float("nan")
+
+
+def recall(data: Scored, threshold: float = 0.5) -> float:
+    """Return the share of harmful rows that are flagged; NaN without a harmful row."""
+    return float((data.scores[data.labels] >= threshold).mean()) if data.labels.any() else float("nan")
+
+
+def expected_calibration_error(data: Scored, bins: int = BINS) -> float:
+    """Return the mean distance between score and share of harmful, over bins of equal width (arXiv 1706.04599, eq. 3).
+
+    Example:
+        >>> data = Scored(np.array([True, False, True, True]), np.array([0.6, 0.6, 0.6, 0.6]), np.arange(4))
+        >>> round(expected_calibration_error(data), 6)
+        0.15
+    """
+    which = np.minimum((data.scores * bins).astype(int), bins - 1)
+    gaps = [
+        abs(data.scores[which == b].mean() - data.labels[which == b].mean()) * (which == b).sum()
+        for b in np.unique(which)
+    ]
+    return float(sum(gaps) / len(data)) if len(data) else float("nan")
+
+
+METRICS: dict[str, Callable[[Scored], float]] = {
+    "auroc": auroc,
+    "auprc": auprc,
+    "f1": f1,
+    "recall": recall,
+    "fpr": false_positive_rate,
+    "ece": expected_calibration_error,
+}
+
+
+def pair_accuracy(rows: Sequence[DetectorRow], scores: Sequence[float]) -> tuple[float, int]:
+    """Return the share of pairs whose rejected side scores higher (ties count half), and the number of pairs."""
+    sides: dict[str, dict[bool, float]] = {}
+    for row, score in zip(rows, scores, strict=True):
+        if row.pair_id is not None and row.chosen is not None:
+            sides.setdefault(row.pair_id, {})[row.chosen] = score
+    pairs = [pair for pair in sides.values() if len(pair) == 2]
+    wins = [0.5 if pair[False] == pair[True] else float(pair[False] > pair[True]) for pair in pairs]
+    return (sum(wins) / len(wins) if wins else float("nan")), len(wins)
+
+
+def bootstrap_interval(
+    metric: Callable[[Scored], float], data: Scored, resamples: int = RESAMPLES, seed: int = 0
+) -> list[float] | None:
+    """Return a 95% percentile interval by drawing prompts with replacement; None where it is not defined."""
+    generator = np.random.default_rng(seed)
+    names, codes = np.unique(data.groups, return_inverse=True)
+    members = [np.flatnonzero(codes == code) for code in range(len(names))]
+    values = []
+    for _ in range(resamples):
+        drawn = generator.integers(len(names), size=len(names))
+        value = metric(data[np.concatenate([members[i] for i in drawn])])
+        if np.isfinite(value):
+            values.append(value)
+    # Below this, the interval would describe the resamples that happen to have both classes.
+    if len(values) < 0.95 * resamples:
+        return None
+    low, high = np.percentile(values, [2.5, 97.5])
+    return [float(low), float(high)]
+
+
+def evaluate_detector(
+    rows: Sequence[DetectorRow], scores: Sequence[float], *, resamples: int = RESAMPLES
+) -> dict[str, Any]:
+    """Return all metrics, over all rows and by source.
+
+    Args:
+        rows: Held-out rows.
+        scores: Harm score of each, in [0, 1].
+        resamples: Bootstrap resamples; 0 leaves the intervals out.
+
+    Returns:
+        `overall` and `by_source`: `{n, harmful, auroc, auprc, f1, recall, fpr, ece, pair_accuracy, pairs, ci95}`.
+        A metric that is not defined (one class only) is None.
+    """
+    sources = sorted({row.source for row in rows})
+    return {
+        "overall": _evaluate_part(rows, scores, resamples),
+        "by_source": {
+            source: _evaluate_part(
+                [row for row in rows if row.source == source],
+                [score for row, score in zip(rows, scores, strict=True) if row.source == source],
+                resamples,
+            )
+            for source in sources
+        },
+    }
+
+
+def _evaluate_part(rows: Sequence[DetectorRow], scores: Sequence[float], resamples: int) -> dict[str, Any]:
+    """Return the metrics of some rows."""
+    data = Scored(
+        np.array([row.harmful for row in rows], dtype=bool),
+        np.array(scores, dtype=float),
+        np.array([row.group for row in rows], dtype=object).astype(str),
+    )
+    accuracy, pairs = pair_accuracy(rows, scores)
+    values = {name: metric(data) for name, metric in METRICS.items()}
+    values["pair_accuracy"] = accuracy
+    result: dict[str, Any] = {"n": len(rows), "harmful": int(data.labels.sum()), "pairs": pairs}
+    result |= {name: (value if np.isfinite(value) else None) for name, value in values.items()}
+    if resamples:
+        result["ci95"] = {
+            name: bootstrap_interval(metric, data, resamples)
+            for name, metric in METRICS.items()
+            if result[name] is not None
+        }
+    return result

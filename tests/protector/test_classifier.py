@@ -1,0 +1,52 @@
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from llava.errors import InputError
+from llava.protector.classifier import HarmClassifier, load_sequence_classifier
+
+
+def test_last_pooling_equals_the_hugging_face_classifier(tiny_classifier):
+    reference = AutoModelForSequenceClassification.from_pretrained(tiny_classifier).eval()
+    ours = HarmClassifier(load_sequence_classifier(str(tiny_classifier), with_head=True)).eval()
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 2, 2]])  # pad = 2
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(ids, mask).logits, reference(ids, mask).logits)
+
+
+def test_last_pooling_goes_by_the_mask_when_the_text_holds_eos(tiny_classifier):
+    model = HarmClassifier(load_sequence_classifier(str(tiny_classifier))).eval()
+    hidden = torch.arange(2 * 3 * 4.0).reshape(2, 3, 4)
+    assert torch.equal(model.pool(hidden, torch.tensor([[1, 1, 1], [1, 1, 0]])), hidden[[0, 1], [2, 1]])
+
+
+def test_mean_pooling_by_hand(tiny_classifier):
+    model = HarmClassifier(load_sequence_classifier(str(tiny_classifier)), pooling="mean")
+    hidden = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]]])
+    assert model.pool(hidden, torch.tensor([[1, 1, 0]])).tolist() == [[2.0, 3.0]]
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_padding_does_not_change_the_logit(tiny_lm, pooling):
+    model = HarmClassifier(load_sequence_classifier(str(tiny_lm)), pooling).eval()
+    with torch.inference_mode():
+        alone = model(torch.tensor([[5, 6, 7]])).logits
+        padded = model(torch.tensor([[5, 6, 7, 2, 2]]), torch.tensor([[1, 1, 1, 0, 0]])).logits
+    torch.testing.assert_close(alone, padded)
+
+
+def test_fewer_layers_are_kept(tiny_lm):
+    model = load_sequence_classifier(str(tiny_lm), num_layers=1)
+    assert len(model.model.layers) == 1
+    assert model.config.num_hidden_layers == 1
+
+
+def test_a_causal_lm_is_no_merged_detector(tiny_lm):
+    with pytest.raises(InputError, match=r"score\.weight|labels"):
+        load_sequence_classifier(str(tiny_lm), with_head=True)
+
+
+def test_a_folder_that_is_no_checkpoint(tmp_path):
+    with pytest.raises(InputError, match=str(tmp_path)):
+        load_sequence_classifier(str(tmp_path))

@@ -1,0 +1,40 @@
+import pytest
+
+from llava import Detoxifier
+from llava.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def detoxifier(tiny_detoxifier):
+    return Detoxifier.from_pretrained(tiny_detoxifier)
+
+
+def test_rewrites_are_greedy_and_in_order(detoxifier):
+    prompts = ["Why?", "How do I bake bread?", "x"]
+    responses = ["Because.", "Mix flour. " * 80, "y"]
+    together = detoxifier.rewrite(prompts, responses, max_new_tokens=8)
+    alone = [detoxifier.rewrite([p], [r], max_new_tokens=8)[0] for p, r in zip(prompts, responses, strict=True)]
+    assert together == alone
+    assert len(set(together)) > 1
+
+
+def test_the_adapter_matters(detoxifier, tiny_lm):
+    base = Detoxifier.from_pretrained(tiny_lm)
+    texts = ["Mix flour, water and salt.", "I cannot help."]
+    prompts = ["Why?", "How?"]
+    assert detoxifier.rewrite(prompts, texts, max_new_tokens=8) != base.rewrite(prompts, texts, max_new_tokens=8)
+
+
+def test_nothing_in_nothing_out(detoxifier):
+    assert detoxifier.rewrite([], []) == []
+
+
+def test_numbers_must_match(detoxifier):
+    with pytest.raises(ValueError, match="0 prompts for 1"):
+        detoxifier.rewrite([], ["a"])
+
+
+def test_a_folder_that_is_no_model(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        Detoxifier.from_pretrained(tmp_path)

@@ -1,0 +1,134 @@
+import math
+
+import pytest
+
+from llava import Detoxifier, HarmDetector, Protector
+from llava.constants import REFUSAL, WITHHELD
+from llava.data.schema import Action
+from llava.errors import InputError
+
+PROMPTS = ["Why?", "How do I bake bread?", "What is in the image?", "List the steps."]
+RESPONSES = ["Because of the salt.\n", "Mix flour, water and yeast.", "  A numbered list \t", "1. first 2. second"]
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_detector):
+    return HarmDetector.from_pretrained(tiny_detector)
+
+
+@pytest.fixture(scope="module")
+def detoxifier(tiny_detoxifier):
+    return Detoxifier.from_pretrained(tiny_detoxifier)
+
+
+@pytest.fixture(scope="module")
+def middle(detector):
+    """A threshold that flags the upper half of RESPONSES."""
+    scores = sorted(detector.score(RESPONSES, PROMPTS))
+    return (scores[1] + scores[2]) / 2
+
+
+@pytest.fixture
+def lost_detector(tiny_detector):
+    """A detector whose weights are gone, as after a lost device: every forward pass raises."""
+    detector = HarmDetector.from_pretrained(tiny_detector)
+    detector.classifier.to("meta")
+    return detector
+
+
+@pytest.fixture
+def lost_detoxifier(tiny_detoxifier):
+    """A detoxifier whose weights are gone."""
+    detoxifier = Detoxifier.from_pretrained(tiny_detoxifier)
+    detoxifier.model.to("meta")
+    return detoxifier
+
+
+def test_only_flagged_responses_change(detector, middle):
+    results = Protector(detector, threshold=middle).guard(PROMPTS, RESPONSES)
+    assert sum(result.flagged for result in results) == 2
+    for response, result in zip(RESPONSES, results, strict=True):
+        assert result.original_text == response
+        if result.flagged:
+            assert (result.text, result.action) == (REFUSAL, Action.REFUSED)
+            assert result.harm_score >= middle
+        else:
+            assert (result.text, result.action) == (response, Action.PASSED)
+            assert result.harm_score < middle
+
+
+def test_rewrite_is_scored_again(detector, detoxifier, middle):
+    results = Protector(detector, detoxifier, threshold=middle).guard(PROMPTS, RESPONSES)
+    for prompt, response, result in zip(PROMPTS, RESPONSES, results, strict=True):
+        if not result.flagged:
+            assert result.text == response
+            continue
+        rewrite = detoxifier.rewrite([prompt], [response])[0]
+        score = detector.score([rewrite], [prompt])[0]
+        if score < middle:
+            assert (result.text, result.action) == (rewrite, Action.REWRITTEN)
+        else:
+            assert (result.text, result.action) == (REFUSAL, Action.REFUSED)
+            assert result.reason.startswith("rewrite turned down")
+
+
+def test_a_rewrite_that_passes_is_used(detector, detoxifier, middle):
+    """Threshold between the response's score and the rewrite's: the rewrite must come through."""
+    pairs = []
+    for prompt, response in zip(PROMPTS, RESPONSES, strict=True):
+        rewrite = detoxifier.rewrite([prompt], [response])[0]
+        before, after = detector.score([response, rewrite], [prompt, prompt])
+        if math.isfinite(after) and after < before:
+            pairs.append((prompt, response, rewrite, (before + after) / 2))
+    assert pairs, "no rewrite of the tiny detoxifier scores lower; choose another seed"
+    for prompt, response, rewrite, threshold in pairs:
+        (result,) = Protector(detector, detoxifier, threshold=threshold).guard([prompt], [response])
+        assert (result.text, result.action) == (rewrite, Action.REWRITTEN)
+
+
+@pytest.mark.parametrize("response", ["", " \n", None, 7])
+def test_what_cannot_be_scored_is_withheld(detector, response):
+    bad, good = Protector(detector, threshold=1.0).guard(["Why?", "Why?"], [response, "Because."])
+    assert (bad.text, bad.action, bad.harm_score, bad.flagged) == (WITHHELD, Action.WITHHELD, None, True)
+    assert bad.reason
+    assert (good.text, good.action) == ("Because.", Action.PASSED)
+
+
+def test_failing_detector_withholds_all(lost_detector):
+    results = Protector(lost_detector).guard(PROMPTS, RESPONSES)
+    assert {result.action for result in results} == {Action.WITHHELD}
+    assert {result.text for result in results} == {WITHHELD}
+    assert results[0].reason.startswith("detector failed")
+
+
+def test_failing_detoxifier_refuses(detector, lost_detoxifier, middle):
+    results = Protector(detector, lost_detoxifier, threshold=middle).guard(PROMPTS, RESPONSES)
+    flagged = [result for result in results if result.flagged]
+    assert flagged
+    assert {result.action for result in flagged} == {Action.REFUSED}
+    assert {result.text for result in flagged} == {REFUSAL}
+
+
+def test_nan_weights_withhold(tiny_detector):
+    import torch
+
+    broken = HarmDetector.from_pretrained(tiny_detector)
+    with torch.no_grad():
+        broken.classifier.score.weight.fill_(float("nan"))
+    assert {result.action for result in Protector(broken).guard(PROMPTS, RESPONSES)} == {Action.WITHHELD}
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, 1.5, float("nan")])
+def test_threshold_is_checked(detector, threshold):
+    with pytest.raises(InputError, match="threshold"):
+        Protector(detector, threshold=threshold)
+
+
+def test_from_pretrained(tiny_detector, tiny_detoxifier):
+    protector = Protector.from_pretrained(tiny_detector, tiny_detoxifier, threshold=0.9)
+    assert protector.threshold == 0.9
+    assert len(protector.guard(PROMPTS, RESPONSES)) == 4
+    assert Protector.from_pretrained(tiny_detector).detoxifier is None
+    assert protector.guard([], []) == []
+    with pytest.raises(ValueError, match="1 prompts for 2"):
+        protector.guard(["a"], ["b", "c"])

@@ -1,0 +1,91 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llava.protector.config import ProtectorConfig
+from llava.protector.text import (
+    encode_detoxifier_prompt,
+    encode_windows,
+    render_detector_text,
+    render_detoxifier_prompt,
+)
+from tests.tiny import build_tokenizer
+
+TOKENIZER = build_tokenizer()
+FORMS = ("response", "prompt+response")
+
+
+def test_golden_texts_of_the_released_checkpoints():
+    config = ProtectorConfig(kind="detoxifier")
+    assert render_detoxifier_prompt(config, "Why?", "Because.") == (
+        "You are given a question and a response, the response may contain sensitive or harmful information, Please "
+        "rewrite the response to make it harmless. \nQuestion: Why?\nOriginal response: Because.\n"
+        "Corrected response: "
+    )
+    assert render_detector_text(ProtectorConfig(kind="detector"), "Why?", "Because.")[0] == (
+        "Question: Why?\n\nAnswer: Because."
+    )
+    assert render_detector_text(ProtectorConfig(kind="detector", text_form="response"), "Why?", "So.") == ("So.", 0)
+
+
+def test_braces_in_user_text_are_plain_text():
+    config = ProtectorConfig(kind="detoxifier")
+    text = render_detoxifier_prompt(config, "{response}", "{prompt}")
+    assert "Question: {response}\nOriginal response: {prompt}\n" in text
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_short_text_is_one_window_of_the_plain_tokenisation(form):
+    config = ProtectorConfig(kind="detector", text_form=form)
+    text, _ = render_detector_text(config, "Why?", "Because.")
+    assert encode_windows(TOKENIZER, config, "Why?", "Because.") == [TOKENIZER(text)["input_ids"]]
+
+
+@pytest.mark.parametrize("response", ["", "  \n"])
+@pytest.mark.parametrize("form", FORMS)
+def test_empty_response_has_no_window(form, response):
+    assert encode_windows(TOKENIZER, ProtectorConfig(kind="detector", text_form=form), "Why?", response) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    prompt=st.text(max_size=80),
+    response=st.text(min_size=1, max_size=600).filter(str.strip),
+    form=st.sampled_from(FORMS),
+    max_length=st.integers(8, 64),
+)
+def test_windows_cover_the_whole_response_within_the_limit(prompt, response, form, max_length):
+    config = ProtectorConfig(kind="detector", text_form=form, max_length=max_length)
+    windows = encode_windows(TOKENIZER, config, prompt, response)
+    text, start = render_detector_text(config, prompt, response)
+    encoding = TOKENIZER(text, return_offsets_mapping=True)
+    body = [
+        token for token, (_, end) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True) if end > start
+    ]
+    assert all(0 < len(window) <= max_length for window in windows)
+    joined = windows[0]
+    if len(windows) > 1:
+        head = len(encoding["input_ids"]) - len(body)
+        head = min(head, max_length // 2)
+        size = max_length - head
+        step = size - size // 8
+        joined = windows[0][head : head + step]
+        for window in windows[1:]:
+            assert window[:head] == windows[0][:head]
+            joined = joined + (window[head : head + step] if window is not windows[-1] else window[head:])
+        assert joined == body
+    else:
+        assert joined[-len(body) :] == body
+
+
+@settings(max_examples=60, deadline=None)
+@given(prompt=st.text(max_size=200), response=st.text(max_size=400), max_tokens=st.integers(96, 200))
+def test_detoxifier_prompt_is_cut_at_the_response(prompt, response, max_tokens):
+    config = ProtectorConfig(kind="detoxifier")
+    ids, cut = encode_detoxifier_prompt(TOKENIZER, config, prompt, response, max_tokens)
+    assert len(ids) <= max_tokens
+    text = TOKENIZER.decode(ids)
+    assert text.endswith("\nCorrected response: ")
+    assert text.startswith("You are given a question")
+    if not cut:
+        assert ids == TOKENIZER(render_detoxifier_prompt(config, prompt, response))["input_ids"]
