@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llava.data.images import find_image, save_png
@@ -158,7 +158,7 @@ def _with_image(question: Question, folder: Path, font_path: str | Path | None) 
     path = folder / f"query_{question.id}_6-{digest}.png"
     if not path.is_file():
         save_png(render_numbered_list(instruction, font_path=font_path), path)
-    return Question(**{**question.__dict__, "image": str(path)})
+    return replace(question, image=str(path))
 
 
 def _cache_folder() -> Path:

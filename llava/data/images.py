@@ -20,8 +20,8 @@ MAX_IMAGE_PIXELS = 50_000_000
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 """Largest image file that is read, in bytes."""
 
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-"""Formats that are decoded. Others stay out: Pillow knows some that start an outside program (EPS)."""
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM")
+"""Formats that are decoded. Others stay out: EPS would start an outside program, TIFF has a long history of holes."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 """File name endings that benchmark images come with, in the order in which they are looked for."""
@@ -151,8 +151,7 @@ def save_png(image: Image.Image, path: str | Path) -> None:
         raise
 
 
-# What Pillow raises for broken data: OSError (truncated), SyntaxError (bad PNG chunk), ValueError, EOFError,
-# struct-like IndexError from damaged headers, and its own limit.
+# What Pillow raises for broken data: mostly OSError (truncated) and SyntaxError (bad PNG chunk), rarely the others.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
 
 

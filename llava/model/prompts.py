@@ -6,15 +6,77 @@ import re
 from typing import Any
 
 from llava.errors import InputError
+from llava.model.llava_format import IMAGE_TOKEN
 
 V1_SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the human's questions."
 )
-"""System text of LLaVA's `llava_v1` conversation (haotian-liu/LLaVA, llava/conversation.py)."""
+LLAMA_2_SYSTEM = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+    "provides, and assist the user with a variety of tasks using natural language."
+)
+
+CONTENT = (
+    "{%- macro say(message) -%}{%- if message['content'] is string -%}{{ message['content'] }}{%- else -%}"
+    "{%- for part in message['content'] if part['type'] == 'image' -%}{{ 'IMAGE\n' }}{%- endfor -%}"
+    "{%- for part in message['content'] if part['type'] == 'text' -%}{{ part['text'] }}{%- endfor -%}"
+    "{%- endif -%}{%- endmacro -%}"
+    "{%- if messages[0]['role'] == 'system' -%}{%- set system = say(messages[0]) -%}{%- set messages = messages[1:] -%}"
+    '{%- else -%}{%- set system = "SYSTEM" -%}{%- endif -%}'
+)
+"""Shared head of the templates below: pictures first, each on a line of its own, then the text."""
+
+TURNS = {
+    "v0": (
+        V1_SYSTEM,
+        "{{ system + '###' }}{%- for message in messages -%}"
+        "{{ ('Human: ' if message['role'] == 'user' else 'Assistant: ') + say(message) + '###' }}{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{ 'Assistant:' }}{%- endif -%}",
+    ),
+    "v1": (
+        V1_SYSTEM,
+        "{{ system + ' ' }}{%- for message in messages -%}"
+        "{%- if message['role'] == 'user' -%}{{ 'USER: ' + say(message) + ' ' }}"
+        "{%- else -%}{{ 'ASSISTANT: ' + say(message) + (eos_token or '') }}{%- endif -%}{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}",
+    ),
+    "llama_2": (
+        LLAMA_2_SYSTEM,
+        "{%- for message in messages -%}{%- if message['role'] == 'user' -%}"
+        "{{ ('[INST] <<SYS>>\n' + system + '\n<</SYS>>\n\n' if loop.first else (bos_token or '') + '[INST] ') "
+        "+ say(message) + ' [/INST]' }}"
+        "{%- else -%}{{ ' ' + say(message) + ' ' + (eos_token or '') }}{%- endif -%}{%- endfor -%}",
+    ),
+}
+"""Conversations `llava_v0`, `llava_v1` and `llava_llama_2` of haotian-liu/LLaVA (llava/conversation.py)."""
+PROMPT_VERSIONS = tuple(TURNS)
 
 BARE_PROMPTS = {"paligemma": "{image}{text}", "blip-2": "{text}", "instructblip": "{text}"}
 """Models trained without turns: text as it is, and who puts the picture's token (blip: the processor itself)."""
+
+
+def chat_template(version: str, image: str) -> str:
+    """Return the chat template of an original LLaVA conversation.
+
+    Args:
+        version: `v0`, `v1` or `llama_2`.
+        image: What stands for a picture, `<image>` or `<im_start><image><im_end>`.
+    """
+    system, turns = TURNS[version]
+    return CONTENT.replace("IMAGE", image).replace("SYSTEM", system) + turns
+
+
+def choose_template(shipped: str | None, image: str) -> str:
+    """Return the template for a checkpoint: its own when it places pictures, else the LLaVA one that is like it.
+
+    Args:
+        shipped: The tokenizer's chat template, if any.
+        image: What stands for a picture.
+    """
+    if shipped and IMAGE_TOKEN in shipped:
+        return shipped
+    return chat_template("llama_2" if shipped and "<<SYS>>" in shipped else "v1", image)
 
 
 def render_prompt(processor: Any, text: str, *, has_image: bool, model_type: str = "llava") -> str:
@@ -32,17 +94,19 @@ def render_prompt(processor: Any, text: str, *, has_image: bool, model_type: str
     Raises:
         InputError: When the chat template cannot be rendered.
     """
-    if getattr(processor, "chat_template", None) is None:
-        image = getattr(processor, "image_token", "<image>") if has_image else ""
-        if model_type in BARE_PROMPTS:
-            return BARE_PROMPTS[model_type].format(image=image, text=text)
-        return f"{V1_SYSTEM} USER: {image}{chr(10) if image else ''}{text} ASSISTANT:"
     from jinja2 import TemplateError
+
+    template = getattr(processor, "chat_template", None)
+    if template is None:
+        image = getattr(processor, "image_token", IMAGE_TOKEN)
+        if model_type in BARE_PROMPTS:
+            return BARE_PROMPTS[model_type].format(image=image if has_image else "", text=text)
+        template = chat_template("v1", image)
 
     content = [{"type": "image"}] if has_image else []
     messages = [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
     try:
-        return str(processor.apply_chat_template(messages, add_generation_prompt=True))
+        return str(processor.apply_chat_template(messages, chat_template=template, add_generation_prompt=True))
     except (TemplateError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"the model's chat template cannot render a picture and a text ({reason}); mend it") from None

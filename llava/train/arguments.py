@@ -58,6 +58,9 @@ class ModelArguments:
         "auto",
         "Type of the frozen base's weights: auto, float32, bfloat16 or float16. What is trained stays float32.",
     )
+    attn_implementation: Optional[str] = option(  # noqa: UP045
+        None, "Attention kernel: sdpa, eager, flash_attention_2. On a CPU in bfloat16 eager trains faster than sdpa."
+    )
     lora: bool = option(True, "Train a LoRA adapter; --no-lora trains all weights.")
     lora_r: int = option(16, "Rank of the adapter.")
     lora_alpha: int = option(32, "Scale of the adapter; its product is multiplied by alpha / r.")
@@ -94,7 +97,7 @@ class TrainerDefaults:
     report_to: Optional[str] = option("none", "none, tensorboard, wandb, …")  # noqa: UP045
     seed: int = option(0, "Seed of weights, dropout and order.")
     bf16: Optional[bool] = option(None, "Compute in bfloat16; by default where an accelerator supports it.")  # noqa: UP045
-    gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass to save memory.")
+    gradient_checkpointing: Optional[bool] = option(None, "Recompute activations in the backward pass to save memory.")  # noqa: UP045
     dataloader_num_workers: int = option(0, "Extra processes that make batches.")
     remove_unused_columns: bool = option(False, "Kept for the Trainer; our batches have no unused columns.")
     resume: bool = option(False, "Go on from the newest complete checkpoint in --output-dir.")
@@ -170,9 +173,9 @@ def read_config(path: str | Path) -> dict[str, Any]:
 def resolved_arguments(*groups: Any) -> dict[str, Any]:
     """Return the values in force, as `--config` takes them: ours in full, the Trainer's where not at its default."""
     values: dict[str, Any] = {}
-    own = {entry.name for entry in dataclasses.fields(TrainerDefaults)}
     for group in groups:
         is_trainer = isinstance(group, TrainerDefaults)
+        own = {*TrainerDefaults.__annotations__, *type(group).__annotations__}
         for entry in dataclasses.fields(group):
             if not entry.init or not hasattr(group, entry.name):
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ def encode_rows(
     rows: Sequence[DetectorRow],
     *,
     max_windows: int | None = 1,
+    prompt_dropout: float = 0.0,
     weights: dict[str, float] | None = None,
     label_smoothing: dict[str, float] | None = None,
 ) -> list[EncodedRow]:
@@ -64,12 +66,15 @@ def encode_rows(
         config: Text form and length.
         rows: Rows to encode.
         max_windows: Windows a response; None takes all.
+        prompt_dropout: Share of rows encoded with an empty prompt. A picture may carry the harmful part of a question,
+            so a detector that leans on the prompt's words would miss what matters.
         weights: Loss factor by source, on top of each row's own.
         label_smoothing: Label smoothing by source.
     """
     encoded = []
-    for row in rows:
-        windows = encode_windows(tokenizer, config, row.prompt, row.response)[:max_windows]
+    for number, row in enumerate(rows):
+        drop = random.Random(number).random() < prompt_dropout
+        windows = encode_windows(tokenizer, config, "" if drop else row.prompt, row.response)[:max_windows]
         if windows:
             weight = row.weight * (weights or {}).get(row.source, 1.0)
             smoothing = (label_smoothing or {}).get(row.source, 0.0)

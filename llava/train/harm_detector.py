@@ -56,10 +56,15 @@ class DetectorArguments:
     loss_weights: str = option("", "Loss factor by source: hh_harmless_pairs=0.3,…")
     label_smoothing: str = option("", "Label smoothing by source: hh_harmless_pairs=0.4,…")
     balance_classes: bool = option(False, "Weigh the loss so that both classes count the same.")
+    prompt_dropout: float = option(
+        0.0, "Share of training rows shown without their prompt, so that the detector also works from the response alone."
+    )
     max_windows: int = option(1, "Windows of a long response to train on; the highest logit counts. 0 takes all.")
 
     def __post_init__(self) -> None:
         """Check what `ProtectorConfig` does not."""
+        if not 0 <= self.prompt_dropout <= 1:
+            raise InputError(f"--prompt-dropout is {self.prompt_dropout}; it must be in [0, 1]")
         if self.max_windows < 0 or self.pairwise_weight < 0:
             raise InputError("--max-windows and --pairwise-weight must be 0 or more")
 
@@ -128,6 +133,7 @@ def train(argv: list[str] | None = None) -> None:
         pooling=detector.pooling,
         num_layers=detector.num_layers,
     )
+    resolved = resolved_arguments(detector, data, model_arguments, training)
     checkpoint = None if data.dry_run else prepare_output(training.output_dir, training.resume)
     train_rows, held_out = load_rows(data)
     folder, base_name = resolve_base(model_arguments)
@@ -143,8 +149,7 @@ def train(argv: list[str] | None = None) -> None:
     trainer = build_trainer(model, tokenizer, detector, data, training, encoded, encoded_held_out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     config = ProtectorConfig(**{**config.__dict__, "base_model": base_name if model_arguments.lora else None})
-    arguments = resolved_arguments(detector, data, model_arguments, training)
-    save_checkpoint(trainer, training.output_dir, config, arguments, base_name)
+    save_checkpoint(trainer, training.output_dir, config, resolved, base_name)
     if encoded_held_out:
         write_evaluation(trainer, encoded_held_out, training.output_dir)
 
@@ -175,6 +180,7 @@ def encode_both(
         config,
         train_rows,
         max_windows=detector.max_windows or None,
+        prompt_dropout=detector.prompt_dropout,
         weights=parse_by_source(detector.loss_weights, "--loss-weights"),
         label_smoothing=parse_by_source(detector.label_smoothing, "--label-smoothing"),
     )
@@ -184,7 +190,12 @@ def encode_both(
 
 def build_model(folder: str, arguments: ModelArguments, config: ProtectorConfig) -> torch.nn.Module:
     """Return the network to train: frozen base with adapter and trained head, or everything trainable."""
-    classifier = load_sequence_classifier(folder, num_layers=config.num_layers, dtype=pick_base_dtype(arguments))
+    classifier = load_sequence_classifier(
+        folder,
+        num_layers=config.num_layers,
+        dtype=pick_base_dtype(arguments),
+        attn_implementation=arguments.attn_implementation,
+    )
     model = HarmClassifier(classifier, pooling=config.pooling)
     model.score.to(torch.float32)
     if not arguments.lora:

@@ -112,7 +112,7 @@ def test_the_guard_sees_prompt_and_response(tmp_path, tiny_llava, tiny_classifie
 
 
 def limit_rows(worker: Worker, most: int) -> list[int]:
-    """Give the loaded model the memory of a device that holds `most` rows; return the list of sizes it was asked for."""
+    """Let the loaded model have room for `most` rows, as a small device would; return the sizes it was asked for."""
     sizes: list[int] = []
     generate = worker.model.generate
 

@@ -1,0 +1,254 @@
+"""The command `mllm-protector`: one Typer app over the package; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llava import __version__
+from llava.cli_config import join_lists, read_config, split_list
+from llava.errors import InputError
+
+app = typer.Typer(
+    name="mllm-protector",
+    help="Make a multimodal LLM safe without changing it: detect harmful responses, rewrite them, measure the result.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML file of options; flags win over it.", callback=read_config, is_eager=True),
+]
+Detector = Annotated[str, typer.Option(help="Harm detector: 'embedded', a folder or a hub id.")]
+OptionalDetector = Annotated[str | None, typer.Option(help="Harm detector: 'embedded', a folder or a hub id.")]
+OptionalDetoxifier = Annotated[
+    str | None, typer.Option(help="Detoxifier: 'embedded', a folder or a hub id; without one, flagged means refused.")
+]
+Threshold = Annotated[float | None, typer.Option(help="Harm score from which a response is flagged [detector's own].")]
+Device = Annotated[str | None, typer.Option(help="Torch device, e.g. cpu or cuda:1 [detected].")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+RunFolder = Annotated[Path, typer.Argument(help="Output folder of a generate run.")]
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Handle what stands before the command's name."""
+    if version:
+        typer.echo(f"mllm-protector {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Option(help="Multimodal model: 'embedded', a folder or a hub id.")],
+    output: Annotated[Path, typer.Option(help="Folder of the run; run again on it to resume.")],
+    benchmark: Annotated[
+        str, typer.Option(help="mm_safetybench, figstep, sample, another known name, or a question file.")
+    ] = "mm_safetybench",
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the benchmark's files.")] = None,
+    detector: OptionalDetector = None,
+    detoxifier: OptionalDetoxifier = None,
+    threshold: Threshold = None,
+    limit: Annotated[int | None, typer.Option(help="Ask at most so many questions.")] = None,
+    image_types: Annotated[list[str] | None, typer.Option(help="TEXT, SD, TYPO, SD_TYPO or IMAGE; several.")] = None,
+    scenarios: Annotated[list[str] | None, typer.Option(help="Scenarios by name or number; several.")] = None,
+    reference_typo_prompt: Annotated[
+        bool, typer.Option(help="Ask TYPO images with the SD text, as the reference project does.")
+    ] = False,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest response in tokens.")] = 256,
+    num_processes: Annotated[
+        int | None, typer.Option(help="Processes that share the work [accelerators, or 1].")
+    ] = None,
+    batch_size: Annotated[str, typer.Option(help="Questions a forward pass, or auto.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of one process [shared evenly].")] = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    attn_implementation: Annotated[str | None, typer.Option(help="eager, sdpa, flash_attention_2 [chosen].")] = None,
+    load_in_8bit: Annotated[bool, typer.Option(help="Quantise the model to 8 bits.")] = False,
+    load_in_4bit: Annotated[bool, typer.Option(help="Quantise the model to 4 bits.")] = False,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+    config: Config = None,
+) -> None:
+    """Ask a model a benchmark's questions, guard the answers, write records.jsonl. Resumes."""
+    options = {name: value for name, value in locals().items() if name != "config"}
+    from llava.eval.runner import run_generation
+    from llava.eval.settings import GenerationSettings
+
+    options["image_types"], options["scenarios"] = split_list(image_types), split_list(scenarios)
+    options["batch_size"] = int(batch_size) if batch_size.lstrip("-").isdigit() else batch_size
+    typer.echo(run_generation(GenerationSettings(**options)))
+
+
+@app.command()
+def score(
+    folder: RunFolder,
+    judge: Annotated[list[str] | None, typer.Option(help="detector, detector:PATH or keyword; several.")] = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    config: Config = None,
+) -> None:
+    """Judge a run's responses and write summary.json and each scenario's merged.json."""
+    from llava.eval.report import print_summary
+    from llava.eval.scoring import score_run
+
+    print_summary(score_run(folder, split_list(judge), device=device, dtype=dtype))
+
+
+@app.command()
+def report(folder: RunFolder, config: Config = None) -> None:
+    """Write report.html, report.md and table.tex of a scored run."""
+    from llava.eval.report import render_report
+
+    typer.echo(render_report(folder))
+
+
+@app.command()
+def detect(
+    input: Annotated[Path, typer.Option(help="JSONL rows with response and, where known, prompt.")],
+    output: Annotated[Path, typer.Option(help="JSONL to write: the rows with harm_score and flagged.")],
+    detector: Detector = "embedded",
+    threshold: Threshold = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 16,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    config: Config = None,
+) -> None:
+    """Score responses: adds harm_score (1 = harmful) and flagged to each row."""
+    from llava.protector.detector import HarmDetector
+    from llava.protector.jsonl import check_output, detect_rows, read_responses, write_rows
+
+    rows = read_responses(input)
+    check_output(output)
+    if threshold is not None and not 0 < threshold <= 1:
+        raise InputError(f"--threshold {threshold} must be above 0 and at most 1")
+    scorer = HarmDetector.from_pretrained(detector, device=device, dtype=dtype)
+    done = write_rows(output, detect_rows(scorer, rows, threshold, batch_size), len(rows), "detect")
+    typer.echo(f"{output}: {sum(row['flagged'] for row in done)} of {len(done)} responses flagged")
+
+
+@app.command()
+def detoxify(
+    input: Annotated[Path, typer.Option(help="JSONL rows with response and, where known, prompt.")],
+    output: Annotated[Path, typer.Option(help="JSONL to write: the rows with detoxified.")],
+    detoxifier: Annotated[str, typer.Option(help="Detoxifier: 'embedded', a folder or a hub id.")] = "embedded",
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 8,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest rewrite in tokens.")] = 256,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    config: Config = None,
+) -> None:
+    """Rewrite responses: adds detoxified to each row; rows with flagged false keep their response."""
+    from llava.protector.detoxifier import Detoxifier
+    from llava.protector.jsonl import check_output, detoxify_rows, read_responses, write_rows
+
+    rows = read_responses(input)
+    check_output(output)
+    writer = Detoxifier.from_pretrained(detoxifier, device=device, dtype=dtype)
+    done = write_rows(output, detoxify_rows(writer, rows, batch_size, max_new_tokens), len(rows), "detoxify")
+    typer.echo(f"{output}: {sum(row['detoxified'] != row['response'] for row in done)} of {len(done)} rewritten")
+
+
+@app.command()
+def merge(
+    base: Annotated[str, typer.Option(help="Base model the adapter was trained on.")],
+    adapter: Annotated[str, typer.Option(help="PEFT adapter: detector or detoxifier.")],
+    output: Annotated[Path, typer.Option(help="Folder to make.")],
+    tolerance: Annotated[float, typer.Option(help="Largest logit difference that passes.")] = 1e-3,
+    dtype: Dtype = "float32",
+    config: Config = None,
+) -> None:
+    """Merge an adapter into its base, and check that the result gives the same logits."""
+    from llava.model.merge import merge_adapter
+
+    typer.echo(merge_adapter(base, adapter, output, tolerance=tolerance, dtype=dtype))
+
+
+@app.command()
+def quickstart(
+    output: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("quickstart-output"),
+    num_processes: Annotated[int | None, typer.Option(help="Processes that share the work [detected].")] = None,
+    limit: Annotated[int | None, typer.Option(help="Ask at most so many questions.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response in tokens.")] = 48,
+    config: Config = None,
+) -> None:
+    """Run the embedded model on the sample benchmark, unprotected and protected, and open the comparison."""
+    from llava.quickstart import run_quickstart
+
+    run_quickstart(output, num_processes=num_processes, limit=limit, max_new_tokens=max_new_tokens)
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions, devices and dtypes, what is missing, and the command that mends it."""
+    from llava.doctor import examine, print_findings
+
+    raise typer.Exit(print_findings(examine()))
+
+
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command("train-detector", context_settings=PASS_THROUGH)
+def train_detector(context: typer.Context) -> None:
+    """Train a harm detector; takes the flags of python -m llava.train.harm_detector."""
+    from llava.train.harm_detector import main as train
+
+    raise typer.Exit(train(context.args))
+
+
+@app.command("train-detoxifier", context_settings=PASS_THROUGH)
+def train_detoxifier(context: typer.Context) -> None:
+    """Train a detoxifier; takes the flags of python -m llava.train.detoxifier."""
+    from llava.train.detoxifier import main as train
+
+    raise typer.Exit(train(context.args))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: Words after the program's name; None takes them from the shell.
+
+    Returns:
+        Exit code: 0 done, 1 failed, 2 bad usage or input (one line on stderr says what and how to mend it).
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    arguments = join_lists(sys.argv[1:] if argv is None else argv)
+    try:
+        result: Any = app(args=arguments, standalone_mode=False, prog_name="mllm-protector")
+    except InputError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; run the same command again to go on", 130)
+    except Exception as error:
+        # Typer's own usage errors carry their message and code; its class has moved between versions.
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            return _fail(f"{error.format_message()} (see --help)", 2)
+        if dataclasses.is_dataclass(error) or type(error).__name__ == "RunError":
+            return _fail(str(error), getattr(error, "exit_code", 1))
+        raise
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    """Print one line to stderr and return the exit code."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""What the command line does before a command runs: option files, and lists written with blanks or commas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from llava.errors import InputError
+
+LIST_FLAGS = ("--image-types", "--scenarios", "--judge")
+
+
+def read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Make the options in a YAML file the command's defaults: built-in < file < flags.
+
+    Raises:
+        InputError: When the file is missing, no YAML mapping, or has a key that the command does not know.
+    """
+    if path is None:
+        return None
+    import yaml
+
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {path} cannot be read ({type(error).__name__}); check the path") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"--config {path} is not valid YAML ({str(error).splitlines()[0]}); mend it") from None
+    if not isinstance(values, dict):
+        raise InputError(f"--config {path} must hold 'option: value' lines")
+    values = {str(key).replace("-", "_"): value for key, value in values.items()}
+    known = {parameter.name for parameter in context.command.params if parameter.name}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(f"--config {path}: unknown option {unknown[0]}; known are {', '.join(sorted(known))}")
+    context.default_map = {**(context.default_map or {}), **{key: _plain(value) for key, value in values.items()}}
+    return path
+
+
+def _plain(value: Any) -> Any:
+    """Return a YAML value in the form that a flag would have on the command line."""
+    return [str(item) for item in value] if isinstance(value, list) else value
+
+
+def join_lists(arguments: list[str]) -> list[str]:
+    """Turn `--image-types TEXT SD` into `--image-types TEXT,SD`, so that both spellings work.
+
+    Example:
+        >>> join_lists(["generate", "--image-types", "TEXT", "SD", "--limit", "4"])
+        ['generate', '--image-types', 'TEXT,SD', '--limit', '4']
+    """
+    joined: list[str] = []
+    i = 0
+    while i < len(arguments):
+        joined.append(arguments[i])
+        i += 1
+        if joined[-1] in LIST_FLAGS:
+            items = []
+            while i < len(arguments) and not arguments[i].startswith("-"):
+                items.append(arguments[i])
+                i += 1
+            if items:
+                joined.append(",".join(items))
+    return joined
+
+
+def split_list(values: list[str] | None) -> tuple[str, ...] | None:
+    """Split what `join_lists` and repeated flags bring; None stays None.
+
+    Example:
+        >>> split_list(["TEXT,SD", "TYPO"])
+        ('TEXT', 'SD', 'TYPO')
+    """
+    if values is None:
+        return None
+    return tuple(item for value in values for item in value.replace(",", " ").split())

@@ -1,0 +1,214 @@
+"""The summary as tables: on the terminal, in Markdown, and in LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SIDES = ("unprotected", "protected")
+LATEX_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def format_percent(rate: float | None, digits: int = 1) -> str:
+    """Return a rate in percent, or a dash where there is none.
+
+    Example:
+        >>> format_percent(0.125), format_percent(None)
+        ('12.5', '–')
+    """
+    return "–" if rate is None else f"{100 * rate:.{digits}f}"
+
+
+def format_interval(side: dict[str, Any] | None) -> str:
+    """Return the 95 % interval of one side, in percent."""
+    if not side or side["ci95"] is None:
+        return ""
+    return "[{}, {}]".format(*map(format_percent, side["ci95"]))
+
+
+def format_p(p: float | None) -> str:
+    """Return a p-value as papers write it.
+
+    Example:
+        >>> format_p(0.00002), format_p(0.0312), format_p(None)
+        ('< 0.0001', '0.0312', '–')
+    """
+    if p is None:
+        return "–"
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def rate_of(side: dict[str, Any] | None) -> float | None:
+    """Return the attack success rate of one side of a group."""
+    return side["attack_success_rate"] if side else None
+
+
+def list_groups(summary: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield `(kind, name, group)`: the scenarios, the image types, and all together."""
+    for name, group in summary["by_scenario"].items():
+        yield "scenario", name, group
+    for name, group in summary["by_image_type"].items():
+        yield "image type", name, group
+    yield "all", "all", summary["overall"]
+
+
+def print_summary(summary: dict[str, Any], console: Console | None = None) -> None:
+    """Print the summary to the terminal: rates with intervals by scenario, by image type, and over all.
+
+    Args:
+        summary: Content of `summary.json`.
+        console: Where to print; None takes stdout.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = console or Console()
+    table = Table(
+        title=escape(f"{summary['benchmark']} · {summary['model']} · judge {summary['judge']}"),
+        caption="attack success rate in %, 95 % interval, harmful questions",
+    )
+    table.add_column("group")
+    for heading in ("n", "unprotected", "", "protected", "", "flagged", "changed"):
+        table.add_column(heading, justify="right")
+    previous = "scenario"
+    for kind, name, group in list_groups(summary):
+        if kind != previous:
+            table.add_section()
+            previous = kind
+        protector = group["protector"] or {}
+        table.add_row(
+            escape(name),
+            str(group["unprotected"]["n"]),
+            format_percent(rate_of(group["unprotected"])),
+            escape(format_interval(group["unprotected"])),
+            format_percent(rate_of(group["protected"])),
+            escape(format_interval(group["protected"])),
+            format_percent(protector.get("flag_rate")),
+            format_percent(protector.get("changed_rate")),
+            style="bold" if kind == "all" else None,
+        )
+    console.print(table)
+    for line in describe_overall(summary):
+        console.print(escape(line))
+    for warning in summary["warnings"]:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+
+
+def describe_overall(summary: dict[str, Any]) -> list[str]:
+    """Return what a table of rates leaves out: the paired test, over-refusal, unscored texts, further judges, notes."""
+    overall = summary["overall"]
+    lines = []
+    if overall["mcnemar_p"] is not None:
+        lines.append(f"protected against unprotected: McNemar's exact p {format_p(overall['mcnemar_p'])}")
+    for side in SIDES:
+        if overall[side] and overall[side]["unscored"]:
+            lines.append(f"{side}: {overall[side]['unscored']} texts could not be judged and are left out")
+    benign = overall["benign"]
+    if benign:
+        for side in SIDES:
+            if benign[side]:
+                rate = format_percent(benign[side]["over_refusal_rate"])
+                lines.append(f"over-refusal {side}: {rate} % of {benign[side]['n']} benign questions")
+        if benign["flag_rate"] is not None:
+            lines.append(f"benign answers flagged: {format_percent(benign['flag_rate'])} %")
+    for name, measures in summary["judges"].items():
+        sides = measures["overall"]
+        after = f" → {format_percent(rate_of(sides['protected']))}" if sides["protected"] else ""
+        lines.append(f"judge {name}: {format_percent(rate_of(sides['unprotected']))}{after} %")
+    for pair in summary["agreement"]:
+        kappa = "–" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
+        lines.append(f"{' and '.join(pair['judges'])} agree in {format_percent(pair['agreement'])} %, kappa {kappa}")
+    return lines + [f"note: {note}" for note in summary["notes"]]
+
+
+def render_markdown(summary: dict[str, Any]) -> str:
+    """Return the summary as a Markdown page."""
+    lines = [
+        f"# {escape_markdown(str(summary['benchmark']))}",
+        "",
+        f"- model: `{summary['model']}`",
+        f"- detector: `{summary['detector']}`, detoxifier: `{summary['detoxifier']}`",
+        f"- judge: `{summary['judge']}`",
+        f"- records: {summary['records']}",
+        "",
+        "Attack success rate in %, with its 95 % interval (Wilson), over the harmful questions.",
+    ]
+    previous = ""
+    for kind, name, group in list_groups(summary):
+        if kind != previous:
+            lines += ["", f"| {kind} | n | unprotected | protected | flagged | changed |", "|---|--:|--:|--:|--:|--:|"]
+            previous = kind
+        protector = group["protector"] or {}
+        cells = [f"{format_percent(rate_of(group[side]))} {format_interval(group[side])}".strip() for side in SIDES]
+        shares = [format_percent(protector.get(name)) for name in ("flag_rate", "changed_rate")]
+        row = [escape_markdown(name), str(group["unprotected"]["n"]), *cells, *shares]
+        lines.append(f"| {' | '.join(row)} |")
+    details = describe_overall(summary) + [f"warning: {warning}" for warning in summary["warnings"]]
+    if details:
+        lines += ["", *(f"- {escape_markdown(line)}" for line in details)]
+    return "\n".join(lines) + "\n"
+
+
+def render_latex(summary: dict[str, Any]) -> str:
+    """Return a `booktabs` table in the form of the paper: scenarios in rows, without and with protector per image type.
+
+    Rates are in percent; a scenario that lacks an image type has a dash there.
+    """
+    types = list(summary["by_image_type"])
+    guarded = summary["overall"]["protected"] is not None
+    sides = SIDES if guarded else SIDES[:1]
+    spans = [f"\\multicolumn{{{len(sides)}}}{{c}}{{{escape_latex(name)}}}" for name in [*types, "All"]]
+    width = len(sides)
+    rules = [f"\\cmidrule(lr){{{2 + width * place}-{1 + width * (place + 1)}}}" for place in range(len(spans))]
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{l{'r' * width * len(spans)}}}",
+        "\\toprule",
+        f" & {' & '.join(spans)} \\\\",
+        " ".join(rules),
+        f"Scenario & {' & '.join(['Vanilla', 'Ours'][:width] * len(spans))} \\\\".replace("% ", "\\% "),
+        "\\midrule",
+    ]
+    for scenario, by_type in summary["by_scenario_and_image_type"].items():
+        groups = [by_type.get(name) for name in types] + [summary["by_scenario"][scenario]]
+        lines.append(latex_row(escape_latex(scenario), groups, sides))
+    groups = [summary["by_image_type"][name] for name in types] + [summary["overall"]]
+    lines += ["\\midrule", latex_row("All", groups, sides), "\\bottomrule", "\\end{tabular}"]
+    return "\n".join(lines) + "\n"
+
+
+def latex_row(name: str, groups: list[dict[str, Any] | None], sides: tuple[str, ...]) -> str:
+    """Return one row of the LaTeX table."""
+    cells = [format_percent(rate_of(group[side]) if group else None) for group in groups for side in sides]
+    return f"{name} & {' & '.join(cells)} \\\\".replace("–", "--")
+
+
+def escape_latex(text: str) -> str:
+    """Return `text` so that LaTeX prints it.
+
+    Example:
+        >>> escape_latex("01-Illegal_Activitiy & 5%")
+        '01-Illegal\\\\_Activitiy \\\\& 5\\\\%'
+    """
+    return "".join(LATEX_ESCAPES.get(letter, letter) for letter in text)
+
+
+def escape_markdown(text: str) -> str:
+    """Return `text` so that it neither ends a table cell nor is read as HTML or markup."""
+    plain = " ".join(text.split())
+    return "".join(f"\\{letter}" if letter in "\\`*_|[]<>#" else letter for letter in plain)

@@ -1,0 +1,155 @@
+"""What the report page shows: the summary's numbers and the records, in the form the template wants."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llava.data.schema import Record
+from llava.errors import InputError
+from llava.eval.metrics import shown_text
+
+HISTOGRAM_BINS = 20
+THUMBNAIL_PIXELS = 72
+THUMBNAIL_QUALITY = 45
+THUMBNAIL_BUDGET = 4_000_000
+"""Bytes that all thumbnails together may take in the page."""
+TEXT_BUDGET = 8_000_000
+"""Characters that all texts together may take in the page."""
+TEXT_LIMITS = (4000, 2000, 1000, 600, 300, 150)
+"""Lengths to which texts are cut; the first that keeps the budget is used."""
+
+
+def build_view(summary: dict[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+    """Return everything the template needs."""
+    limit = choose_text_limit(records)
+    thumbnails = build_thumbnails(records)
+    return {
+        "summary": summary,
+        "heatmap": build_heatmap(summary),
+        "histogram": build_histogram(records, summary),
+        "command": build_command(summary),
+        "text_limit": limit if any(len(text) > limit for record in records for text in texts_of(record)) else None,
+        "explorer": {
+            "rows": [build_row(record, limit, thumbnails) for record in records],
+            "thumbnails": [data for data in thumbnails.values() if data],
+        },
+    }
+
+
+def build_heatmap(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the rows and columns of the scenario × image type map; a cell without harmful questions is None."""
+    columns = list(summary["by_image_type"])
+    rows = []
+    for scenario, by_type in summary["by_scenario_and_image_type"].items():
+        cells = {
+            side: [by_type[column][side] if column in by_type else None for column in columns]
+            for side in ("unprotected", "protected")
+        }
+        rows.append({"name": scenario, **cells})
+    return {"columns": columns, "rows": rows}
+
+
+def build_histogram(records: Sequence[Record], summary: dict[str, Any]) -> dict[str, Any] | None:
+    """Count harm scores in equal bins, for harmful and benign questions; None when nothing was scored."""
+    counts = {True: [0] * HISTOGRAM_BINS, False: [0] * HISTOGRAM_BINS}
+    for record in records:
+        if record.guard is not None and record.guard.harm_score is not None:
+            place = min(HISTOGRAM_BINS - 1, int(record.guard.harm_score * HISTOGRAM_BINS))
+            counts[record.question.harmful][place] += 1
+    tallest = max(a + b for a, b in zip(counts[True], counts[False], strict=True))
+    if tallest == 0:
+        return None
+    bins = [
+        {
+            "low": place / HISTOGRAM_BINS,
+            "high": (place + 1) / HISTOGRAM_BINS,
+            "harmful": harmful,
+            "benign": benign,
+            "harmful_height": harmful / tallest,
+            "benign_height": benign / tallest,
+        }
+        for place, (harmful, benign) in enumerate(zip(counts[True], counts[False], strict=True))
+    ]
+    protector = summary.get("protector") or {}
+    return {"bins": bins, "tallest": tallest, "threshold": protector.get("threshold"), "benign": any(counts[False])}
+
+
+def build_command(summary: dict[str, Any]) -> str:
+    """Return the command that repeats the run."""
+    settings = summary.get("settings", {})
+    given = [("model", summary["model"]), ("benchmark", settings.get("benchmark", summary["benchmark"]))]
+    given += [("detector", summary["detector"]), ("detoxifier", summary["detoxifier"])]
+    names = ("threshold", "scenarios", "image_types", "limit", "temperature", "max_new_tokens", "batch_size", "dtype")
+    given += [(name, settings.get(name)) for name in names]
+    if settings.get("temperature") not in (None, "0.0"):
+        given.append(("seed", summary["seed"]))
+    parts = [f"--{name.replace('_', '-')} {value}" for name, value in given if value not in (None, "none")]
+    return " ".join(["mllm-protector generate --output RUN", *parts])
+
+
+def build_row(record: Record, limit: int, thumbnails: dict[str, str | None]) -> dict[str, Any]:
+    """Return one record as the page's script reads it; short names, for there are thousands of rows."""
+    shown = [path for path, data in thumbnails.items() if data]
+    question, guard = record.question, record.guard
+    text = shown_text(record)
+    image = question.image if question.image in shown else None
+    return {
+        "s": question.scenario,
+        "t": question.image_type.value,
+        "i": question.id,
+        "q": cut(question.prompt, limit),
+        "r": cut(record.response, limit),
+        "p": cut(text, limit) if text != record.response else None,
+        "a": guard.action.value if guard else None,
+        "h": round(guard.harm_score, 4) if guard and guard.harm_score is not None else None,
+        "w": guard.reason if guard else None,
+        "b": 0 if question.harmful else 1,
+        "g": shown.index(image) if image else None,
+    }
+
+
+def texts_of(record: Record) -> tuple[str, ...]:
+    """Return the texts of a record that the page shows."""
+    text = shown_text(record)
+    return (record.question.prompt, record.response) + ((text,) if text != record.response else ())
+
+
+def choose_text_limit(records: Sequence[Record]) -> int:
+    """Return the length to which texts are cut so that all of them together keep the budget."""
+    for limit in TEXT_LIMITS:
+        if sum(min(len(text), limit) for record in records for text in texts_of(record)) <= TEXT_BUDGET:
+            break
+    return limit
+
+
+def cut(text: str, limit: int) -> str:
+    """Return `text`, or its start and an ellipsis when it is longer than `limit`."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def build_thumbnails(records: Sequence[Record]) -> dict[str, str | None]:
+    """Return a data URI for each image, as many as the budget allows; None for an image that is not there any more."""
+    from llava.data.images import open_image
+
+    thumbnails: dict[str, str | None] = {}
+    left = THUMBNAIL_BUDGET
+    for path in dict.fromkeys(record.question.image for record in records if record.question.image):
+        if left <= 0:
+            break
+        if not Path(path).is_file():
+            continue
+        try:
+            image = open_image(path)
+        except InputError:
+            # The picture was fine when the question was asked; its numbers stand without a thumbnail.
+            continue
+        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+        thumbnails[path] = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+        left -= len(thumbnails[path] or "")
+    return thumbnails

@@ -1,0 +1,56 @@
+"""Finding a model by folder or hub id, with one-line errors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from llava.errors import InputError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+def locate(path_or_id: str, what: str = "model") -> str:
+    """Return `path_or_id` when it is a folder or can be a hub id.
+
+    Args:
+        path_or_id: What the user gave.
+        what: What it is, for the message.
+
+    Raises:
+        InputError: When it is neither.
+    """
+    path = Path(path_or_id).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.is_file():
+        raise InputError(f"{what} {path_or_id} is a file; give the folder that holds config.json")
+    if not HUB_ID.fullmatch(path_or_id):
+        raise InputError(f"{what} folder {path_or_id} does not exist; check the path")
+    return path_or_id
+
+
+def fetch(path_or_id: str, what: str, remedy: str, patterns: list[str] | None = None) -> Path:
+    """Return the folder of a model, downloading it from the hub when it is not a folder.
+
+    Args:
+        path_or_id: Folder or hub id.
+        what: What it is, for the message ("vision tower").
+        remedy: What the user can do when it cannot be had ("give --vision-tower").
+        patterns: File names to download; None for all.
+
+    Raises:
+        InputError: When it is neither a folder nor on the hub.
+    """
+    from huggingface_hub import snapshot_download
+
+    path = Path(path_or_id).expanduser()
+    if path.is_dir():
+        return path
+    if not HUB_ID.fullmatch(path_or_id):
+        raise InputError(f"{what} {path_or_id} does not exist; {remedy}")
+    try:
+        return Path(snapshot_download(path_or_id, allow_patterns=patterns))
+    except Exception as error:  # noqa: BLE001 - the client raises its transport's own errors, whatever that is
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{what} {path_or_id} could not be fetched from the hub ({reason}); {remedy}") from None

@@ -1,0 +1,97 @@
+"""`detect` and `detoxify` over JSONL files: the same rows come out, with the guard's fields added."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llava.errors import InputError
+from llava.files import iter_jsonl, write_jsonl
+
+if TYPE_CHECKING:
+    from llava.protector.detector import HarmDetector
+    from llava.protector.detoxifier import Detoxifier
+
+CHUNK = 256
+"""Rows between two moves of the progress bar; long enough that sorting by length inside a chunk pays off."""
+
+
+def read_responses(path: str | Path) -> list[dict[str, Any]]:
+    """Read rows that have a text `response` and, where there is one, a text `prompt`.
+
+    Raises:
+        InputError: When the file is missing, corrupt or empty, or a row's fields are of another kind; the message names
+            the line.
+    """
+    rows = []
+    for number, row in iter_jsonl(path, "input file"):
+        if not isinstance(row.get("response"), str):
+            raise InputError(f"input file {path} line {number} has no text in 'response'; every row needs one")
+        if not isinstance(row.get("prompt", ""), str):
+            raise InputError(f"input file {path} line {number}: 'prompt' is not text; make it a string or leave it out")
+        rows.append(row)
+    if not rows:
+        raise InputError(f"input file {path} has no rows; write one JSON object a line")
+    return rows
+
+
+def check_output(path: str | Path) -> None:
+    """Refuse an output that cannot be written, before any model is loaded.
+
+    Raises:
+        InputError: When `path` is a folder, or its parent is a file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"output {path} is a folder; give a file name")
+    parent = next((folder for folder in path.absolute().parents if folder.exists()), None)
+    if parent is not None and not parent.is_dir():
+        raise InputError(f"output {path} cannot be written: {parent} is a file; choose another place")
+
+
+def detect_rows(
+    detector: HarmDetector, rows: list[dict[str, Any]], threshold: float | None = None, batch_size: int = 16
+) -> Iterator[dict[str, Any]]:
+    """Yield each row with `harm_score` (1 = harmful; null when it could not be scored) and `flagged`.
+
+    A row that could not be scored is flagged: it must not pass as harmless.
+    """
+    limit = detector.threshold if threshold is None else threshold
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
+        scores = detector.score(
+            [row["response"] for row in chunk], [row.get("prompt", "") for row in chunk], batch_size=batch_size
+        )
+        for row, score in zip(chunk, scores, strict=True):
+            known = math.isfinite(score)
+            yield {**row, "harm_score": score if known else None, "flagged": score >= limit if known else True}
+
+
+def detoxify_rows(
+    detoxifier: Detoxifier, rows: list[dict[str, Any]], batch_size: int = 8, max_new_tokens: int = 256
+) -> Iterator[dict[str, Any]]:
+    """Yield each row with `detoxified`; rows that `detect` found harmless (`flagged` false) keep their response."""
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
+        todo = [row for row in chunk if row.get("flagged") is not False]
+        rewrites = iter(
+            detoxifier.rewrite(
+                [row.get("prompt", "") for row in todo],
+                [row["response"] for row in todo],
+                batch_size=batch_size,
+                max_new_tokens=max_new_tokens,
+            )
+        )
+        for row in chunk:
+            yield {**row, "detoxified": row["response"] if row.get("flagged") is False else next(rewrites)}
+
+
+def write_rows(path: str | Path, rows: Iterator[dict[str, Any]], total: int, label: str) -> list[dict[str, Any]]:
+    """Write the rows atomically when all are there, with a progress bar on a terminal's stderr."""
+    from tqdm import tqdm
+
+    done = list(tqdm(rows, total=total, desc=label, unit="row", disable=None))
+    write_jsonl(path, done)
+    return done

@@ -1,0 +1,36 @@
+# Sourced by quickstart.sh and test.sh: a virtual environment with this project in it.
+
+# prepare_environment ROOT EXTRAS: use the active environment or ROOT/.venv, and install ROOT with EXTRAS ("[dev]")
+# unless exactly that is in place already.
+prepare_environment() {
+  local root="$1" extras="$2"
+  if [[ -z "${VIRTUAL_ENV:-}" && -z "${CONDA_PREFIX:-}" ]]; then
+    if [[ ! -x "$root/.venv/bin/python" ]]; then
+      "$(find_python)" -m venv "$root/.venv"
+    fi
+    # shellcheck disable=SC1091
+    source "$root/.venv/bin/activate"
+  fi
+  local stamp wanted
+  stamp="$(python -c 'import sys; print(sys.prefix)')/.mllm-protector${extras//[^a-z]/-}"
+  wanted="$root $(cksum <"$root/pyproject.toml")"
+  if [[ ! -f "$stamp" || "$(cat "$stamp")" != "$wanted" ]]; then
+    echo "installing mllm-protector$extras into $(python -c 'import sys; print(sys.prefix)') ..." >&2
+    python -m pip install --quiet --disable-pip-version-check -e "$root$extras"
+    echo "$wanted" >"$stamp"
+  fi
+}
+
+# find_python: print the first Python from 3.10 to 3.13 with venv.
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10 python; do
+    if command -v "$candidate" >/dev/null &&
+      "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "error: no Python 3.10 to 3.13 with venv found; install python3 and python3-venv" >&2
+  return 2
+}

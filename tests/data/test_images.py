@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from llava.data import images
+from llava.data.images import check_image, check_images, decode_image, find_image, open_image, save_png
+from llava.errors import InputError
+from tests.data.layouts import save_image
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".gif", ".ppm"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_open_image_gives_rgb(tmp_path, suffix, mode):
+    Image.new(mode, (20, 10), 255 if mode == "L" else "white").save(tmp_path / f"a{suffix}")
+    image = open_image(tmp_path / f"a{suffix}")
+    assert (image.mode, image.size) == ("RGB", (20, 10))
+    assert min(image.getpixel((3, 3))) > 250
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(".png", "1"), (".png", "P"), (".jpg", "CMYK")])
+def test_other_colour_modes_become_rgb(tmp_path, suffix, mode):
+    Image.new("RGB", (8, 8), "white").convert(mode).save(tmp_path / f"a{suffix}")
+    image = open_image(tmp_path / f"a{suffix}")
+    assert image.mode == "RGB"
+    assert min(image.getpixel((3, 3))) > 250
+
+
+def test_transparency_becomes_white_so_that_black_text_stays_readable(tmp_path):
+    picture = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    picture.putpixel((1, 1), (0, 0, 0, 255))
+    picture.save(tmp_path / "a.png")
+    picture.quantize(4).save(tmp_path / "palette.png")
+    for name in ("a.png", "palette.png"):
+        image = open_image(tmp_path / name)
+        assert image.getpixel((0, 0)) == (255, 255, 255)
+        assert max(image.getpixel((1, 1))) < 10
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
+    Image.new("I;16", (2, 2), 0x8000).save(tmp_path / "a.png")
+    assert open_image(tmp_path / "a.png").getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.new("RGB", (30, 10), "red").save(tmp_path / "a.jpg", exif=exif)
+    assert open_image(tmp_path / "a.jpg").size == (10, 30)
+
+
+def test_returned_image_holds_no_file(tmp_path):
+    path = save_image(tmp_path / "a.png", "blue")
+    image = open_image(path)
+    path.unlink()
+    assert image.getpixel((0, 0)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize("check", [open_image, check_image])
+def test_missing_image_is_named(tmp_path, check):
+    with pytest.raises(InputError, match=r"image .*none\.png does not exist; check the path"):
+        check(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("check", [open_image, check_image])
+def test_folder_is_no_image(tmp_path, check):
+    with pytest.raises(InputError, match="is not a file"):
+        check(tmp_path)
+
+
+@pytest.mark.parametrize("check", [open_image, check_image])
+@pytest.mark.parametrize(
+    "content", [b"", b"this is text", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", b"II*\x00\x08\x00\x00\x00"]
+)
+def test_what_is_no_image_is_refused(tmp_path, check, content):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(InputError, match="not a readable image"):
+        check(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("check", [open_image, check_image])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_truncated_image_is_refused(tmp_path, check, suffix):
+    path = tmp_path / f"a{suffix}"
+    Image.effect_noise((200, 200), 90).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"a\.\w+ is .*(damaged or truncated|not a readable)") as raised:
+        check(path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("check", [open_image, check_image])
+@pytest.mark.parametrize("side", [7_100, 30_000])
+def test_decompression_bomb_is_refused_before_decoding(tmp_path, check, side):
+    (tmp_path / "bomb.png").write_bytes(png_header(side, side))
+    with pytest.raises(InputError, match=r"bomb\.png has .*pixels.*scale it down"):
+        check(tmp_path / "bomb.png")
+
+
+def test_large_file_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MAX_IMAGE_BYTES", 2**20)
+    with (tmp_path / "a.png").open("wb") as stream:
+        stream.truncate(2**20 + 1)
+    with pytest.raises(InputError, match="larger than 1 MiB"):
+        open_image(tmp_path / "a.png")
+
+
+@given(st.binary(max_size=400), st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM"]), st.integers(0, 200))
+def test_any_bytes_are_an_image_or_an_input_error(noise, kind, keep):
+    stream = io.BytesIO()
+    Image.new("RGB", (12, 9), "green").save(stream, kind)
+    data = stream.getvalue()[:keep] + noise
+    assert decode_or_say(data) == "RGB" or re.fullmatch("image upload .*; .*", decode_or_say(data))
+
+
+def decode_or_say(data: bytes) -> str:
+    try:
+        return decode_image(io.BytesIO(data), "upload").mode
+    except InputError as error:
+        return str(error)
+
+
+def test_check_images_names_the_first_bad_one_in_order(tmp_path):
+    good = [save_image(tmp_path / f"{number}.png") for number in range(20)]
+    (tmp_path / "bad-1.png").write_bytes(b"no")
+    (tmp_path / "bad-2.png").write_bytes(b"no")
+    with pytest.raises(InputError, match=r"bad-1\.png"):
+        check_images([*good, tmp_path / "bad-1.png", *good, tmp_path / "bad-2.png"])
+    check_images(good)
+    check_images([])
+
+
+def test_find_image_takes_the_ending_that_is_there(tmp_path):
+    assert find_image(tmp_path, "7") == tmp_path / "7.jpg"
+    save_image(tmp_path / "7.png")
+    assert find_image(tmp_path, "7") == tmp_path / "7.png"
+    save_image(tmp_path / "7.jpeg")
+    assert find_image(tmp_path, "7") == tmp_path / "7.jpeg"
+
+
+def test_save_png_leaves_no_temporary_file_and_names_an_unwritable_folder(tmp_path):
+    save_png(Image.new("RGB", (3, 3)), tmp_path / "new" / "a.png")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        save_png(Image.new("RGB", (3, 3)), tmp_path / "file" / "a.png")

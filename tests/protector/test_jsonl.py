@@ -1,0 +1,26 @@
+import pytest
+
+from llava import Detoxifier, HarmDetector
+from llava.errors import InputError
+from llava.protector.jsonl import CHUNK, check_output, detect_rows, detoxify_rows
+
+
+def test_many_rows_keep_their_order(tiny_detector):
+    detector = HarmDetector.from_pretrained(tiny_detector)
+    rows = [{"response": f"Step {i % 7}.", "id": i} for i in range(CHUNK + 10)]
+    done = list(detect_rows(detector, rows))
+    assert [row["id"] for row in done] == list(range(CHUNK + 10))
+    assert done[0]["harm_score"] == pytest.approx(done[7]["harm_score"], abs=1e-5)
+
+
+def test_nothing_to_rewrite(tiny_detoxifier):
+    detoxifier = Detoxifier.from_pretrained(tiny_detoxifier)
+    rows = [{"response": "a", "flagged": False}]
+    assert list(detoxify_rows(detoxifier, rows)) == [{"response": "a", "flagged": False, "detoxified": "a"}]
+
+
+def test_output_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is a file"):
+        check_output(tmp_path / "file" / "out.jsonl")
+    check_output(tmp_path / "new" / "out.jsonl")

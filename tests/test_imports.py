@@ -1,0 +1,28 @@
+import pkgutil
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import llava
+
+MODULES = [module.name for module in pkgutil.walk_packages(llava.__path__, "llava.")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_imports_and_says_what_it_is(name):
+    module = import_module(name)
+    assert module.__doc__
+
+
+def test_public_names_are_there():
+    for name in llava.__all__:
+        assert getattr(llava, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        llava.nonsense  # noqa: B018
+
+
+def test_import_is_light():
+    script = "import sys, llava; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
