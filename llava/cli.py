@@ -21,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 120},
 )
 
 Config = Annotated[
@@ -28,9 +29,11 @@ Config = Annotated[
     typer.Option("--config", help="YAML file of options; flags win over it.", callback=read_config, is_eager=True),
 ]
 Detector = Annotated[str, typer.Option(help="Harm detector: 'embedded', a folder or a hub id.")]
-OptionalDetector = Annotated[str | None, typer.Option(help="Harm detector: 'embedded', a folder or a hub id.")]
+OptionalDetector = Annotated[
+    str | None, typer.Option(help="Harm detector: 'embedded', a folder or a hub id; 'none': no guard.")
+]
 OptionalDetoxifier = Annotated[
-    str | None, typer.Option(help="Detoxifier: 'embedded', a folder or a hub id; without one, flagged means refused.")
+    str | None, typer.Option(help="Detoxifier: 'embedded', a folder or a hub id; 'none': flagged means refused.")
 ]
 Threshold = Annotated[float | None, typer.Option(help="Harm score from which a response is flagged [detector's own].")]
 Device = Annotated[str | None, typer.Option(help="Torch device, e.g. cpu or cuda:1 [detected].")]
@@ -87,6 +90,8 @@ def generate(
     from llava.eval.runner import run_generation
     from llava.eval.settings import GenerationSettings
 
+    for part in ("detector", "detoxifier"):
+        options[part] = None if options[part] in ("none", "") else options[part]
     options["image_types"], options["scenarios"] = split_list(image_types), split_list(scenarios)
     options["batch_size"] = int(batch_size) if batch_size.lstrip("-").isdigit() else batch_size
     typer.echo(run_generation(GenerationSettings(**options)))

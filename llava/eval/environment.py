@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
 CPU_BATCH_SIZE = 8
+ENDPOINT_BATCH_SIZE = 32
+"""Rows that are recorded together; the server makes batches of its own."""
 MAX_AUTO_BATCH_SIZE = 32
 BYTES_PER_ROW = 1 << 30
 """Memory that `auto` plans for one row: cache and activations of a 7B model with an image and a long answer."""
@@ -54,9 +56,11 @@ def fix_rounding() -> None:
 
 
 def count_processes(settings: GenerationSettings) -> int:
-    """Return how many processes share a run: as asked, else one for each accelerator, else one."""
+    """Return how many processes share a run: as asked, else one for each accelerator that runs the model, else one."""
     if settings.num_processes is not None:
         return settings.num_processes
+    if settings.endpoint is not None:
+        return 1
     import torch
 
     name = settings.device or "auto"

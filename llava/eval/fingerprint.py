@@ -92,6 +92,7 @@ def build_fingerprint(
     sampling = settings.temperature > 0
     return {
         **{part: found.to_dict() if found else None for part, found in checkpoints.items()},
+        "backend": "endpoint" if settings.endpoint else "transformers",
         "threshold": settings.threshold,
         "benchmark": settings.benchmark,
         "scenarios": list(settings.scenarios) if settings.scenarios else None,

@@ -9,7 +9,13 @@ from typing import Any
 
 from llava.data.schema import Question
 from llava.errors import InputError
-from llava.eval.environment import choose_batch_size, count_processes, describe_device, describe_versions
+from llava.eval.environment import (
+    ENDPOINT_BATCH_SIZE,
+    choose_batch_size,
+    count_processes,
+    describe_device,
+    describe_versions,
+)
 from llava.eval.fingerprint import (
     Checkpoint,
     build_fingerprint,
@@ -103,16 +109,11 @@ def find_checkpoints(settings: GenerationSettings) -> dict[str, Checkpoint | Non
     """Locate the model, the detector and the detoxifier.
 
     Raises:
-        InputError: When one of them is neither a folder with a config nor a hub name.
+        InputError: When one of them is neither a folder with a config nor a hub name, or the endpoint has no such model.
     """
-    from llava.model.embedded import resolve_adapter, resolve_mllm
-    from llava.model.loading import locate
+    from llava.model.embedded import resolve_adapter
 
-    found: dict[str, Checkpoint | None] = {
-        "model": identify_checkpoint(settings.model, locate(resolve_mllm(settings.model))),
-        "detector": None,
-        "detoxifier": None,
-    }
+    found: dict[str, Checkpoint | None] = {"model": find_model(settings), "detector": None, "detoxifier": None}
     for kind, name in (("detector", settings.detector), ("detoxifier", settings.detoxifier)):
         if name is not None:
             found[kind] = identify_checkpoint(name, resolve_adapter(kind, name))
@@ -127,6 +128,19 @@ def find_checkpoints(settings: GenerationSettings) -> dict[str, Checkpoint | Non
     return found
 
 
+def find_model(settings: GenerationSettings) -> Checkpoint:
+    """Locate the model, on disk or at its endpoint."""
+    if settings.endpoint is not None:
+        from llava.model.endpoint import ChatClient
+
+        ChatClient(settings.endpoint, settings.model).check()
+        return Checkpoint(settings.model, settings.model, None)
+    from llava.model.embedded import resolve_mllm
+    from llava.model.loading import locate
+
+    return identify_checkpoint(settings.model, locate(resolve_mllm(settings.model)))
+
+
 def resolve_batch_size(
     settings: GenerationSettings, previous: dict[str, Any] | None, device: Any, model: Checkpoint | None
 ) -> int:
@@ -136,6 +150,8 @@ def resolve_batch_size(
     stored = resolve_stored(settings, previous, "batch_size")
     if stored is not None:
         return int(stored)
+    if settings.endpoint is not None:
+        return ENDPOINT_BATCH_SIZE
     folder = Path(model.path) if model else Path()
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder.is_dir() else 0
     return choose_batch_size(device, weights)

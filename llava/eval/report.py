@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from markupsafe import Markup
+
+from llava.data.schema import RecordKey
 from llava.eval.records import load_records
-from llava.eval.report_tables import format_interval, format_p, format_percent, print_summary, render_latex
-from llava.eval.report_tables import render_markdown as render_markdown
+from llava.eval.report_tables import (
+    format_interval,
+    format_p,
+    format_percent,
+    print_summary,
+    render_latex,
+    render_markdown,
+)
 from llava.eval.report_view import build_view
 from llava.eval.scoring import read_summary
+from llava.eval.verdicts import read_verdicts
 from llava.files import write_text_atomic
 
 __all__ = ["print_summary", "render_report"]
@@ -47,10 +58,28 @@ def render_report(folder: str | Path, output: str | Path | None = None) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=format_percent, interval=format_interval, p_value=format_p)
-    page = environment.get_template("report.html.jinja").render(**build_view(summary, records))
+    environment.filters.update(
+        percent=format_percent, interval=format_interval, p_value=format_p, breakable=mark_breaks
+    )
+    page = environment.get_template("report.html.jinja").render(
+        **build_view(summary, records, read_headline(folder, summary))
+    )
     target = Path(output) if output is not None else folder
     write_text_atomic(target / MARKDOWN_FILE, render_markdown(summary))
     write_text_atomic(target / LATEX_FILE, render_latex(summary))
     write_text_atomic(target / REPORT_FILE, page)
     return target / REPORT_FILE
+
+
+def read_headline(folder: Path, summary: dict[str, Any]) -> dict[RecordKey, list[bool | None]]:
+    """Return what the first judge said of each record: before and, with a protector, after."""
+    path = folder / summary["verdict_files"][summary["judge"]]
+    return {
+        key: [verdict.unsafe for verdict in sides if verdict is not None]
+        for (key, _), sides in read_verdicts(path).items()
+    }
+
+
+def mark_breaks(name: str) -> Markup:
+    """Escape `name` and let a browser break its line after each underscore."""
+    return Markup("_<wbr>").join(name.split("_"))

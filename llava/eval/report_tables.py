@@ -33,11 +33,12 @@ def format_percent(rate: float | None, digits: int = 1) -> str:
     return "–" if rate is None else f"{100 * rate:.{digits}f}"
 
 
-def format_interval(side: dict[str, Any] | None) -> str:
+def format_interval(side: dict[str, Any] | None, digits: int = 1) -> str:
     """Return the 95 % interval of one side, in percent."""
     if not side or side["ci95"] is None:
         return ""
-    return "[{}, {}]".format(*map(format_percent, side["ci95"]))
+    low, high = (format_percent(bound, digits) for bound in side["ci95"])
+    return f"[{low}, {high}]"
 
 
 def format_p(p: float | None) -> str:
@@ -82,26 +83,19 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
         title=escape(f"{summary['benchmark']} · {summary['model']} · judge {summary['judge']}"),
         caption="attack success rate in %, 95 % interval, harmful questions",
     )
-    table.add_column("group")
-    for heading in ("n", "unprotected", "", "protected", "", "flagged", "changed"):
-        table.add_column(heading, justify="right")
+    table.add_column("group", overflow="fold")
+    for heading in ("n", "unprotected", "protected", "flagged", "changed"):
+        table.add_column(heading, justify="right", no_wrap=True)
     previous = "scenario"
     for kind, name, group in list_groups(summary):
         if kind != previous:
             table.add_section()
             previous = kind
+        rates = [f"{format_percent(rate_of(group[side]))} {format_interval(group[side], 0)}" for side in SIDES]
         protector = group["protector"] or {}
-        table.add_row(
-            escape(name),
-            str(group["unprotected"]["n"]),
-            format_percent(rate_of(group["unprotected"])),
-            escape(format_interval(group["unprotected"])),
-            format_percent(rate_of(group["protected"])),
-            escape(format_interval(group["protected"])),
-            format_percent(protector.get("flag_rate")),
-            format_percent(protector.get("changed_rate")),
-            style="bold" if kind == "all" else None,
-        )
+        shares = [format_percent(protector.get(share)) for share in ("flag_rate", "changed_rate")]
+        cells = [str(group["unprotected"]["n"]), *rates, *shares]
+        table.add_row(escape(name), *map(escape, cells), style="bold" if kind == "all" else None)
     console.print(table)
     for line in describe_overall(summary):
         console.print(escape(line))
@@ -155,7 +149,7 @@ def render_markdown(summary: dict[str, Any]) -> str:
             previous = kind
         protector = group["protector"] or {}
         cells = [f"{format_percent(rate_of(group[side]))} {format_interval(group[side])}".strip() for side in SIDES]
-        shares = [format_percent(protector.get(name)) for name in ("flag_rate", "changed_rate")]
+        shares = [format_percent(protector.get(share)) for share in ("flag_rate", "changed_rate")]
         row = [escape_markdown(name), str(group["unprotected"]["n"]), *cells, *shares]
         lines.append(f"| {' | '.join(row)} |")
     details = describe_overall(summary) + [f"warning: {warning}" for warning in summary["warnings"]]
@@ -181,7 +175,7 @@ def render_latex(summary: dict[str, Any]) -> str:
         "\\toprule",
         f" & {' & '.join(spans)} \\\\",
         " ".join(rules),
-        f"Scenario & {' & '.join(['Vanilla', 'Ours'][:width] * len(spans))} \\\\".replace("% ", "\\% "),
+        f"Scenario & {' & '.join(['Vanilla', 'Ours'][:width] * len(spans))} \\\\",
         "\\midrule",
     ]
     for scenario, by_type in summary["by_scenario_and_image_type"].items():

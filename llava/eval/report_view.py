@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llava.data.schema import Record
+from llava.data.schema import Record, RecordKey
 from llava.errors import InputError
 from llava.eval.metrics import shown_text
 
@@ -23,10 +23,19 @@ TEXT_LIMITS = (4000, 2000, 1000, 600, 300, 150)
 """Lengths to which texts are cut; the first that keeps the budget is used."""
 
 
-def build_view(summary: dict[str, Any], records: Sequence[Record]) -> dict[str, Any]:
-    """Return everything the template needs."""
+def build_view(
+    summary: dict[str, Any], records: Sequence[Record], verdicts: Mapping[RecordKey, list[bool | None]]
+) -> dict[str, Any]:
+    """Return everything the template needs.
+
+    Args:
+        summary: Content of `summary.json`.
+        records: The run's records.
+        verdicts: The first judge's opinion by key: unsafe before and, with a protector, after.
+    """
     limit = choose_text_limit(records)
     thumbnails = build_thumbnails(records)
+    places = {path: place for place, path in enumerate(thumbnails)}
     return {
         "summary": summary,
         "heatmap": build_heatmap(summary),
@@ -34,8 +43,8 @@ def build_view(summary: dict[str, Any], records: Sequence[Record]) -> dict[str, 
         "command": build_command(summary),
         "text_limit": limit if any(len(text) > limit for record in records for text in texts_of(record)) else None,
         "explorer": {
-            "rows": [build_row(record, limit, thumbnails) for record in records],
-            "thumbnails": [data for data in thumbnails.values() if data],
+            "rows": [build_row(record, limit, places, verdicts.get(record.key)) for record in records],
+            "thumbnails": list(thumbnails.values()),
         },
     }
 
@@ -91,12 +100,12 @@ def build_command(summary: dict[str, Any]) -> str:
     return " ".join(["mllm-protector generate --output RUN", *parts])
 
 
-def build_row(record: Record, limit: int, thumbnails: dict[str, str | None]) -> dict[str, Any]:
+def build_row(
+    record: Record, limit: int, places: Mapping[str, int], unsafe: list[bool | None] | None
+) -> dict[str, Any]:
     """Return one record as the page's script reads it; short names, for there are thousands of rows."""
-    shown = [path for path, data in thumbnails.items() if data]
     question, guard = record.question, record.guard
     text = shown_text(record)
-    image = question.image if question.image in shown else None
     return {
         "s": question.scenario,
         "t": question.image_type.value,
@@ -108,7 +117,9 @@ def build_row(record: Record, limit: int, thumbnails: dict[str, str | None]) -> 
         "h": round(guard.harm_score, 4) if guard and guard.harm_score is not None else None,
         "w": guard.reason if guard else None,
         "b": 0 if question.harmful else 1,
-        "g": shown.index(image) if image else None,
+        # A full answer to a benign question is what one wants; "unsafe" would mislead there.
+        "u": unsafe if question.harmful else None,
+        "g": places.get(question.image) if question.image else None,
     }
 
 
@@ -131,11 +142,11 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def build_thumbnails(records: Sequence[Record]) -> dict[str, str | None]:
-    """Return a data URI for each image, as many as the budget allows; None for an image that is not there any more."""
+def build_thumbnails(records: Sequence[Record]) -> dict[str, str]:
+    """Return image path → data URI, as many as the budget allows, without images that are not there any more."""
     from llava.data.images import open_image
 
-    thumbnails: dict[str, str | None] = {}
+    thumbnails: dict[str, str] = {}
     left = THUMBNAIL_BUDGET
     for path in dict.fromkeys(record.question.image for record in records if record.question.image):
         if left <= 0:
@@ -151,5 +162,5 @@ def build_thumbnails(records: Sequence[Record]) -> dict[str, str | None]:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
         thumbnails[path] = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-        left -= len(thumbnails[path] or "")
+        left -= len(thumbnails[path])
     return thumbnails

@@ -12,18 +12,20 @@ from typing import Any
 from llava.data.schema import Record
 from llava.errors import InputError
 from llava.eval.fingerprint import describe, read_run
-from llava.eval.judges import Judge, JudgeOptions, KeywordJudge, build_judge
+from llava.eval.judges import Judge, JudgeOptions, KeywordJudge, build_judge, name_file
 from llava.eval.metrics import Judged, cohen_kappa, shown_text, summarize
 from llava.eval.records import load_records
-from llava.eval.verdicts import judge_records
+from llava.eval.verdicts import VERDICTS_FOLDER, judge_records
 from llava.files import read_json, write_json
 
 SUMMARY_FILE = "summary.json"
 MERGED_FILE = "merged.json"
+DEFAULT_JUDGES = ("keyword",)
+"""Needs no model, and is not the detector that guards the run."""
 
 
 def score_run(
-    folder: str | Path, judges: Sequence[str] = ("keyword",), *, device: str | None = None, dtype: str = "auto"
+    folder: str | Path, judges: Sequence[str] | None = None, *, device: str | None = None, dtype: str = "auto"
 ) -> dict[str, Any]:
     """Judge the records of a finished run and write its summary.
 
@@ -31,7 +33,7 @@ def score_run(
 
     Args:
         folder: Folder of the run.
-        judges: Specifications, see `build_judge`; the first one makes the headline.
+        judges: Specifications, see `build_judge`; the first one makes the headline. None stands for `keyword`.
         device: Torch device of judges that are models; None detects it.
         dtype: Floating-point type of judges that are models.
 
@@ -44,6 +46,7 @@ def score_run(
     folder = Path(folder)
     records = load_records(folder)
     run = read_run(folder) or {}
+    judges = DEFAULT_JUDGES if judges is None else judges
     if not judges:
         raise InputError("--judge names no judge; give at least one, e.g. keyword")
     if len(set(judges)) < len(judges):
@@ -99,6 +102,7 @@ def build_summary(
         "detoxifier": settings.get("detoxifier"),
         "judge": headline,
         "judges": {name: by_judge[name] for name in others},
+        "verdict_files": {judge.name: f"{VERDICTS_FOLDER}/{name_file(judge)}" for judge in judges},
         "agreement": measure_agreement(results),
         "seed": settings.get("seed"),
         "records": len(records),

@@ -22,6 +22,10 @@ class GenerationSettings:
     """Multimodal model: a folder, a hub name, or `embedded` for the shipped one."""
     output: str | Path
     """Folder of the run; run again on it to resume."""
+    endpoint: str | None = None
+    """Address of an OpenAI-compatible server (`http://127.0.0.1:8000/v1`) that runs the model; `model` is its name there."""
+    concurrency: int = 8
+    """Requests under way at an endpoint, for each process."""
     benchmark: str = "mm_safetybench"
     """`mm_safetybench`, `figstep`, `sample`, or a question file (.jsonl, .csv, .json)."""
     data_root: str | Path | None = None
@@ -74,8 +78,9 @@ class GenerationSettings:
         for name in ("model", "benchmark", "output"):
             if not str(getattr(self, name)).strip():
                 raise InputError(f"{flag(name)} is empty; give a path or a name")
-        for name in ("limit", "max_new_tokens", "num_processes", "threads"):
-            require_positive(name, getattr(self, name), optional=name != "max_new_tokens")
+        for name in ("limit", "max_new_tokens", "num_processes", "threads", "concurrency"):
+            optional = name not in ("max_new_tokens", "concurrency")
+            require_positive(name, getattr(self, name), optional=optional)
         if self.batch_size != AUTO:
             require_positive("batch_size", self.batch_size, hint=" or 'auto'")
         if not is_number(self.temperature) or not 0 <= self.temperature < math.inf:
@@ -92,6 +97,9 @@ class GenerationSettings:
         for name in ("detoxifier", "threshold"):
             if getattr(self, name) is not None and self.detector is None:
                 raise InputError(f"{flag(name)} does nothing without a detector; add --detector")
+        for name in ("load_in_8bit", "load_in_4bit", "attn_implementation", "trust_remote_code"):
+            if self.endpoint is not None and getattr(self, name):
+                raise InputError(f"{flag(name)} does nothing with --endpoint; set it where the server is started")
         if self.load_in_8bit and self.load_in_4bit:
             raise InputError("--load-in-8bit and --load-in-4bit exclude each other; give one of them")
 

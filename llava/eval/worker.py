@@ -22,6 +22,7 @@ from llava.eval.planning import Batch, derive_seed, order_for_rank, split_batch
 from llava.eval.records import ShardWriter
 from llava.eval.settings import GenerationSettings
 from llava.files import write_json
+from llava.model.endpoint import ChatClient, EndpointError, EndpointModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,6 +125,8 @@ def run_worker(job: Job, rank: int, local_rank: int | None = None) -> Outcome:
         Worker(job, rank, rank if local_rank is None else local_rank, outcome).run()
     except InputError as error:
         outcome.error, outcome.kind = str(error), INPUT_ERROR
+    except EndpointError as error:
+        outcome.error, outcome.kind = str(error), FAILURE
     except Exception as error:  # noqa: BLE001 - whatever it was, the launcher must hear of it
         import traceback
 
@@ -142,7 +145,7 @@ class Worker:
         self.rank = rank
         self.local_rank = local_rank
         self.outcome = outcome
-        self.model: MultimodalModel | None = None
+        self.model: MultimodalModel | EndpointModel | None = None
         self.protector: Protector | None = None
 
     def run(self) -> None:
@@ -161,22 +164,12 @@ class Worker:
         """Load the model, and the protector where the run has one."""
         import torch
 
-        from llava.model.loading import load_mllm
-
         settings = self.job.settings
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         start = time.perf_counter()
         device = name_device(settings, self.local_rank)
-        self.model = load_mllm(
-            settings.model,
-            device=device,
-            dtype=settings.dtype,
-            attn_implementation=settings.attn_implementation,
-            load_in_8bit=settings.load_in_8bit,
-            load_in_4bit=settings.load_in_4bit,
-            trust_remote_code=settings.trust_remote_code,
-        )
+        self.model = load_model(settings, device)
         self.outcome.notes = list(self.model.notes)
         if settings.detector is not None:
             from llava.protector.protector import Protector
@@ -236,6 +229,23 @@ class Worker:
             seconds["guard"] = (time.perf_counter() - start) / len(questions)
         rows = zip(questions, responses, guarded, strict=True)
         return [Record(question, response, guard, dict(seconds)) for question, response, guard in rows]
+
+
+def load_model(settings: GenerationSettings, device: str | None) -> MultimodalModel | EndpointModel:
+    """Load the model of a run, or connect to the server that runs it."""
+    if settings.endpoint is not None:
+        return EndpointModel(ChatClient(settings.endpoint, settings.model), settings.concurrency)
+    from llava.model.loading import load_mllm
+
+    return load_mllm(
+        settings.model,
+        device=device,
+        dtype=settings.dtype,
+        attn_implementation=settings.attn_implementation,
+        load_in_8bit=settings.load_in_8bit,
+        load_in_4bit=settings.load_in_4bit,
+        trust_remote_code=settings.trust_remote_code,
+    )
 
 
 def has_failed(guard: GuardResult | None) -> bool:

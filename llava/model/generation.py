@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,14 @@ class MultimodalModel:
         return answers
 
     def encode(self, prompts: list[str], images: Sequence[Image | None] | None) -> dict[str, torch.Tensor]:
-        """Return the model's inputs for prompts that all have a picture, or all have none (`images` None)."""
+        """Return the model's inputs for prompts that all have a picture, or all have none (`images` None).
+
+        Raises:
+            InputError: When the model answers about pictures only, or the picture cannot be processed.
+        """
+        needs_image = inspect.signature(self.model.generate).parameters.get("pixel_values")
+        if images is None and needs_image is not None and needs_image.default is inspect.Parameter.empty:
+            raise InputError(f"model {self.name} answers about pictures only; give an image with every prompt")
         texts = [
             render_prompt(
                 self.processor,
@@ -150,19 +158,20 @@ class MultimodalModel:
             for prompt in prompts
         ]
         bos = self.tokenizer.bos_token
-        pictures = None if images is None else [[image] for image in images]
-        try:
-            batch = self.processor(
-                text=texts,
-                images=pictures,
-                padding=True,
-                return_tensors="pt",
-                # A template that writes the start token itself must not get a second one.
-                add_special_tokens=not (bos and texts[0].startswith(bos)),
-            )
-        except ValueError as error:
-            kind = "with a picture" if images is not None else "without a picture"
-            raise InputError(f"model {self.name} cannot take a prompt {kind}: {_first_line(error)}") from None
+        options = {
+            "padding": True,
+            "return_tensors": "pt",
+            # A template that writes the start token itself must not get a second one.
+            "add_special_tokens": not (bos and texts[0].startswith(bos)),
+        }
+        if images is None:
+            # Some processors insist on a picture where the model does not.
+            batch = self.tokenizer(texts, **options)
+        else:
+            try:
+                batch = self.processor(text=texts, images=[[image] for image in images], **options)
+            except ValueError as error:
+                raise InputError(f"model {self.name} cannot take a picture: {_first_line(error)}") from None
         batch.pop("labels", None)
         return {
             key: value.to(self.device, self.model.dtype if value.is_floating_point() else None)

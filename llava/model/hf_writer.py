@@ -46,8 +46,8 @@ def write_hf(source: OriginalSource, folder: Path, prompt_version: str | None = 
     with quiet_transformers():
         tokenizer = _tokenizer(source)
         text_config = source.checkpoint.text_config()
-        text_config.vocab_size, dtype = _write_weights(source, folder, text_config, tokenizer)
-        _hf_config(source, text_config, tokenizer, dtype).save_pretrained(folder)
+        text_config.vocab_size = _write_weights(source, folder, text_config, tokenizer)
+        _hf_config(source, text_config, tokenizer).save_pretrained(folder)
         image = f"{IMAGE_START_TOKEN}{IMAGE_TOKEN}{IMAGE_END_TOKEN}" if source.checkpoint.wraps_image else IMAGE_TOKEN
         shipped, tokenizer.chat_template = tokenizer.chat_template, None
         template = chat_template(prompt_version, image) if prompt_version else choose_template(shipped, image)
@@ -66,11 +66,11 @@ def _tokenizer(source: OriginalSource) -> Any:
     return tokenizer
 
 
-def _write_weights(source: OriginalSource, folder: Path, text_config: Any, tokenizer: Any) -> tuple[int, torch.dtype]:
-    """Stream all weights into `folder` under HF-native names; return the vocabulary's rows and the weights' type."""
+def _write_weights(source: OriginalSource, folder: Path, text_config: Any, tokenizer: Any) -> int:
+    """Stream all weights into `folder` under HF-native names and in one type; return the vocabulary's rows."""
     expected = _expected_shapes(source, text_config)
     problems: dict[str, list[str]] = {"unknown": [], "of another shape": []}
-    rows, dtype = 0, torch.float32
+    rows = 0
     writer = ShardWriter(folder, source.size)
     for key, tensor in source.tensors():
         if key.endswith(BUFFER_ENDINGS):
@@ -81,18 +81,18 @@ def _write_weights(source: OriginalSource, folder: Path, text_config: Any, token
         shape = expected.pop(key)
         if key in VOCABULARY_KEYS:
             tensor = grow_vocabulary(source, key, tensor, tokenizer)
-            rows, dtype = tensor.shape[0], tensor.dtype
+            rows = tensor.shape[0]
         elif tensor.shape != shape:
             problems["of another shape"].append(key)
             continue
         for name, value in hf_tensors(source.checkpoint.projector_type, key, tensor):
-            writer.add(name, value)
+            writer.add(name, value.to(source.dtype))
     if source.checkpoint.projector_type == "identity":
-        for name, value in _identity_layers(text_config.hidden_size, ("linear_1", "linear_2"), dtype):
+        for name, value in _identity_layers(text_config.hidden_size, ("linear_1", "linear_2"), source.dtype):
             writer.add(name, value)
     _refuse_problems(source.checkpoint.folder, {"missing": sorted(expected), **problems})
     writer.close()
-    return rows, dtype
+    return rows
 
 
 def _refuse_problems(folder: Path, problems: dict[str, list[str]]) -> None:
@@ -176,7 +176,7 @@ def _identity_layers(
         yield f"multi_modal_projector.{layer}.bias", torch.zeros(width, dtype=dtype)
 
 
-def _hf_config(source: OriginalSource, text_config: Any, tokenizer: Any, dtype: torch.dtype) -> Any:
+def _hf_config(source: OriginalSource, text_config: Any, tokenizer: Any) -> Any:
     """Return the LlavaConfig."""
     from transformers import LlavaConfig
 
@@ -193,7 +193,7 @@ def _hf_config(source: OriginalSource, text_config: Any, tokenizer: Any, dtype: 
         vision_feature_select_strategy="full" if checkpoint.keeps_cls else "default",
         tie_word_embeddings=text_config.tie_word_embeddings,
         # Of the weights as they are: the config of a LoRA checkpoint tells how it was trained instead.
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=str(source.dtype).removeprefix("torch."),
     )
 
 

@@ -67,6 +67,11 @@ class OriginalSource:
         return sum(file.stat().st_size for file in self.language_files)
 
     @cached_property
+    def dtype(self) -> torch.dtype:
+        """Type of the language model's weights; the original runs tower and projector in it too."""
+        return next(iter(iter_tensors(self.language_files)))[1].dtype
+
+    @cached_property
     def tower_config(self) -> Any:
         """The tower's CLIPVisionConfig."""
         from transformers import CLIPVisionConfig
@@ -90,7 +95,7 @@ class OriginalSource:
         return {key if key.startswith(("model.", "lm_head.")) else f"model.{key}": v for key, v in weights.items()}
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield every weight once under its original name, LoRA merged, the tower last."""
+        """Yield every weight once under its original name and in its own type, LoRA merged, the tower last."""
         deltas = _LoraDeltas(self.checkpoint.folder) if self.checkpoint.kind is Kind.LORA else None
         inside = False
         for key, tensor in iter_tensors(self.language_files):

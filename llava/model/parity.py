@@ -34,7 +34,7 @@ class OriginalLlava:
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
         self.checkpoint = source.checkpoint
-        weights = {**dict(iter_tensors(source.language_files)), **_fitting(source)}
+        weights = _all_weights(source)
         language = {k: v for k, v in weights.items() if not k.startswith((PROJECTOR_PREFIX, TOWER_PREFIX))}
         embeddings = language["model.embed_tokens.weight"]
         config = self.checkpoint.text_config()
@@ -47,11 +47,11 @@ class OriginalLlava:
         if self.checkpoint.kind is Kind.LORA:
             self.language_model = _with_adapter(self.language_model, self.checkpoint.folder)
         self.projector = {
-            key.removeprefix(PROJECTOR_PREFIX): value.to(embeddings.dtype).float()
+            key.removeprefix(PROJECTOR_PREFIX): value.to(source.dtype).float()
             for key, value in weights.items()
             if key.startswith(PROJECTOR_PREFIX)
         }
-        self.tower = _tower(source, weights, embeddings.dtype)
+        self.tower = _tower(source, weights)
 
     def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the projected features (P, D) of one picture (1, 3, S, S)."""
@@ -107,14 +107,16 @@ def logit_difference(source: OriginalSource, hf_folder: Path) -> float:
             original.logits(_collapse(probe["input_ids"][0].tolist(), image_token_id), probe.get("pixel_values"))
             for probe in probes
         ]
-    rows = min(ours[0].shape[-1], theirs[0].shape[-1])
+    # New rows of the vocabulary have no counterpart; config.json says how many the checkpoint has.
+    rows = min(ours[0].shape[-1], theirs[0].shape[-1], source.checkpoint.text_config().vocab_size)
     return max(float((a[:, :rows] - b[:, :rows]).abs().max()) for a, b in zip(ours, theirs, strict=True))
 
 
 def _collapse(ids: list[int], image_token_id: int) -> list[int]:
     """Return ids with each run of picture positions as one -200."""
+    before = [None, *ids]
     kept = [
-        token for position, token in enumerate(ids) if token != image_token_id or ids[position - 1] != image_token_id
+        token for token, last in zip(ids, before, strict=False) if token != image_token_id or last != image_token_id
     ]
     return [IMAGE_TOKEN_INDEX if token == image_token_id else token for token in kept]
 
@@ -146,10 +148,20 @@ def single_precision(model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def _fitting(source: OriginalSource) -> dict[str, torch.Tensor]:
-    """Return the trained weights, without embeddings of picture tokens alone (the probe does not use them)."""
+def _all_weights(source: OriginalSource) -> dict[str, torch.Tensor]:
+    """Return all weights but a separate tower's, by original name.
+
+    Embeddings of picture tokens alone go behind the base's, where the original's tokenizer puts those tokens.
+    """
+    weights, trained = dict(iter_tensors(source.language_files)), dict(source.trained)
     extra = len(source.checkpoint.extra_tokens)
-    return {k: v for k, v in source.trained.items() if "embed_tokens" not in k or v.shape[0] > extra}
+    new = trained.get("model.embed_tokens.weight")
+    if new is not None and new.shape[0] <= extra:
+        old, head = weights["model.embed_tokens.weight"], weights["lm_head.weight"]
+        filler = torch.zeros(extra - new.shape[0], old.shape[1], dtype=old.dtype)
+        trained["model.embed_tokens.weight"] = torch.cat([old, filler, new.to(old.dtype)])
+        trained["lm_head.weight"] = torch.cat([head, torch.zeros(extra, head.shape[1], dtype=head.dtype)])
+    return {**weights, **trained}
 
 
 def _with_adapter(language_model: Any, folder: Path) -> Any:
@@ -165,13 +177,13 @@ def _with_adapter(language_model: Any, folder: Path) -> Any:
     return wrapped.unload()
 
 
-def _tower(source: OriginalSource, weights: dict[str, torch.Tensor], dtype: torch.dtype) -> Any:
+def _tower(source: OriginalSource, weights: dict[str, torch.Tensor]) -> Any:
     """Return the CLIP tower in float32, from inside the checkpoint where it is there."""
     from transformers import CLIPVisionModel
 
     inside = {tower_key(k.removeprefix(TOWER_PREFIX)): v for k, v in weights.items() if k.startswith(TOWER_PREFIX)}
     if not inside:
-        return CLIPVisionModel.from_pretrained(source.tower, dtype=dtype).float().eval()
+        return CLIPVisionModel.from_pretrained(source.tower, dtype=source.dtype).float().eval()
     tower = CLIPVisionModel(source.tower_config)
-    tower.load_state_dict({key: inside[tower_key(key)].to(dtype) for key in tower.state_dict()})
+    tower.load_state_dict({key: inside[tower_key(key)].to(source.dtype) for key in tower.state_dict()})
     return tower.float().eval()

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import yaml
 
+from llava.data.pairs_sources import MixturePart, parse_mixture
+from llava.data.splits import RowT, split_rows
 from llava.errors import InputError
 from llava.files import write_text_atomic
 from llava.model.devices import pick_device, pick_dtype
 from llava.protector.config import ProtectorConfig
-from llava.train.arguments import RESOLVED_NAME, ModelArguments
+from llava.train.arguments import RESOLVED_NAME, DataArguments, ModelArguments
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -65,39 +68,65 @@ def load_base_tokenizer(folder: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def pick_base_dtype(arguments: ModelArguments) -> torch.dtype:
-    """Return the type of the base's weights: full precision where they are trained, else what the device likes."""
+def loading_options(arguments: ModelArguments) -> dict[str, Any]:
+    """Return what `from_pretrained` is told about the base: type, attention kernel, quantization."""
+    options: dict[str, Any] = {
+        # Full fine-tuning needs full-precision weights; a frozen base takes what the device likes.
+        "dtype": pick_dtype(pick_device(), arguments.base_dtype) if arguments.lora else torch.float32
+    }
+    if arguments.attn_implementation:
+        options["attn_implementation"] = arguments.attn_implementation
+    if arguments.load_in_4bit:
+        from transformers import BitsAndBytesConfig
+
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise InputError("--load-in-4bit needs bitsandbytes; install it: pip install bitsandbytes")
+        # QLoRA, arXiv 2305.14314: NF4 weights with quantized constants under a full-precision adapter.
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=options["dtype"],
+        )
+    return options
+
+
+def add_adapter(model: Any, arguments: ModelArguments, task_type: str, head: str | None = None) -> Any:
+    """Return the model to train: frozen with a LoRA adapter, or itself where all weights are trained.
+
+    Args:
+        model: The base with its head.
+        arguments: Whether and how to adapt.
+        task_type: PEFT's `SEQ_CLS` or `CAUSAL_LM`.
+        head: Name of a head that is trained in full and saved with the adapter; None when there is none.
+    """
     if not arguments.lora:
-        return torch.float32
-    return pick_dtype(pick_device(), arguments.base_dtype)
+        return model
+    from peft import get_peft_model
+
+    return get_peft_model(model, build_lora_config(model, arguments, task_type, head))
 
 
 def build_lora_config(model: nn.Module, arguments: ModelArguments, task_type: str, head: str | None) -> LoraConfig:
-    """Return the LoRA config for a model.
-
-    Args:
-        model: The model to adapt, with its head.
-        arguments: Rank, scale, dropout, modules, first layer.
-        task_type: `SEQ_CLS` or `CAUSAL_LM`.
-        head: Name of the head that is trained in full and saved with the adapter; None when there is none.
+    """Return the LoRA config for a model; see `add_adapter`.
 
     Raises:
         InputError: When a module name fits nothing, or the first layer lies above the last.
     """
     from peft import LoraConfig
 
+    # Linear layers inside the numbered blocks; heads and embeddings are none of them.
     linear = {
-        name.rpartition(".")[2]: name
+        name.rpartition(".")[2]
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and re.search(r"\.\d+\.", name)
     }
-    if arguments.lora_target_modules == "all-linear":
-        targets = sorted(linear)
-    else:
+    targets = sorted(linear)
+    if arguments.lora_target_modules != "all-linear":
         targets = [name.strip() for name in arguments.lora_target_modules.split(",")]
-        for name in targets:
-            if name not in linear:
-                raise InputError(f"--lora-target-modules names {name}; this base has {', '.join(sorted(linear))}")
+    for name in targets:
+        if name not in linear:
+            raise InputError(f"--lora-target-modules names {name}; this base has {', '.join(sorted(linear))}")
     layers = model.config.num_hidden_layers
     if arguments.lora_layers_from >= layers:
         raise InputError(f"--lora-layers-from is {arguments.lora_layers_from}; the model has layers 0 to {layers - 1}")
@@ -126,8 +155,8 @@ def prepare_output(folder: str, resume: bool) -> Path | None:
         raise InputError(f"--output-dir {folder} is a file; give a folder")
     if resume:
         return newest_checkpoint(path)
-    # Another process of the same launch may already have begun to write.
-    if path.is_dir() and any(path.iterdir()) and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    # Only one process looks: it may itself have begun to write when another gets here.
+    if path.is_dir() and any(path.iterdir()) and os.environ.get("RANK", "0") == "0":
         raise InputError(f"--output-dir {folder} is not empty; add --resume to go on, or choose another folder")
     return None
 
@@ -155,14 +184,22 @@ def is_complete(checkpoint: Path) -> bool:
 
 
 def save_checkpoint(
-    trainer: Trainer, folder: str, config: ProtectorConfig, arguments: dict[str, Any], base_name: str
+    trainer: Trainer,
+    folder: str,
+    config: ProtectorConfig,
+    arguments: dict[str, Any],
+    base_name: str,
+    tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    """Write what was trained: weights (safetensors), `protector_config.json` and `train_config.yaml`."""
+    """Write what was trained: weights (safetensors), `protector_config.json` and `train_config.yaml`.
+
+    An adapter uses its base's tokenizer; a fully trained model gets its own copy.
+    """
     # Under ZeRO-3 and FSDP every process takes part in gathering the weights.
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.is_world_process_zero():
         return
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
     Path(folder).mkdir(parents=True, exist_ok=True)
     if hasattr(model, "peft_config"):
         for adapter_config in model.peft_config.values():
@@ -171,8 +208,28 @@ def save_checkpoint(
         (Path(folder) / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
     else:
         model.save_pretrained(folder, state_dict=state)
+        tokenizer.save_pretrained(folder)
     config.save(folder)
     write_text_atomic(Path(folder) / RESOLVED_NAME, yaml.safe_dump(arguments, sort_keys=True, allow_unicode=True))
+
+
+def load_split(
+    data: DataArguments, load: Callable[[Sequence[MixturePart], Literal["train", "test"]], list[RowT]]
+) -> tuple[list[RowT], list[RowT]]:
+    """Return training and held-out rows, read with `load`.
+
+    Raises:
+        InputError: When no training row is left.
+    """
+    rows = load(parse_mixture(data.train_data), "train")
+    if data.eval_data:
+        held_out = load(parse_mixture(data.eval_data, "--eval-data"), "test")
+    else:
+        rows, held_out = split_rows(rows, data.split_seed, data.held_out_fraction)
+    rows = rows[: data.max_rows]
+    if not rows:
+        raise InputError(f"--train-data {data.train_data} leaves no training row; lower --held-out-fraction")
+    return rows, held_out
 
 
 def parse_by_source(text: str, flag: str) -> dict[str, float]:

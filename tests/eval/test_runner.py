@@ -165,6 +165,7 @@ def test_an_interrupted_run_answers_only_what_is_open(values, tmp_path):
     assert 3 <= written < 10
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_with_a_line_and_the_same_call_finishes_it(values, tmp_path):
     run_generation(GenerationSettings(**{**values, "max_new_tokens": 300, "batch_size": 1}))
     values |= {"output": str(tmp_path / "killed"), "num_processes": 2, "max_new_tokens": 300, "batch_size": 1}
@@ -183,6 +184,7 @@ def test_a_killed_process_ends_the_run_with_a_line_and_the_same_call_finishes_it
     assert without_seconds(tmp_path / "killed") == without_seconds(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_killed_launcher_takes_its_processes_along_and_the_same_call_finishes_the_run(values, tmp_path):
     run_generation(GenerationSettings(**{**values, "max_new_tokens": 300, "batch_size": 1}))
     values |= {"output": str(tmp_path / "killed"), "num_processes": 2, "max_new_tokens": 300, "batch_size": 1}

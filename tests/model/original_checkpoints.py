@@ -41,17 +41,17 @@ LANGUAGE = {
 }
 
 
-def write_tower(folder: Path, seed: int = 1) -> Path:
+def write_tower(folder: Path, seed: int = 1, width: int = VISION_HIDDEN) -> Path:
     """Save a CLIP vision tower with its preprocessor, as `mm_vision_tower` names it (2 x 2 patches)."""
     torch.manual_seed(seed)
     config = CLIPVisionConfig(
-        hidden_size=VISION_HIDDEN,
+        hidden_size=width,
         intermediate_size=48,
         num_hidden_layers=3,
         num_attention_heads=4,
         image_size=32,
         patch_size=16,
-        projection_dim=VISION_HIDDEN,
+        projection_dim=width,
     )
     CLIPVisionModel(config).save_pretrained(folder)
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)

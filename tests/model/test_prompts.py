@@ -9,7 +9,7 @@ from jinja2 import TemplateError
 from transformers import AutoProcessor
 
 from llava.errors import InputError
-from llava.model.prompts import neutralise, render_prompt, reserved_tokens
+from llava.model.prompts import chat_template, choose_template, neutralise, render_prompt, reserved_tokens
 
 TOKENS = ["<|im_start|>", "<|im_end|>", "<image>", "<unk>", "<s>"]
 
@@ -36,6 +36,47 @@ def test_without_a_template_the_prompt_is_llava_v1(tiny_llava):
     assert render_prompt(processor, "Hi", has_image=False) == f"{system} USER: Hi ASSISTANT:"
     assert render_prompt(processor, "Hi", has_image=True, model_type="paligemma") == "<image>Hi"
     assert render_prompt(processor, "Hi", has_image=True, model_type="instructblip") == "Hi"
+
+
+CONVERSATION = [
+    {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "One?"}]},
+    {"role": "assistant", "content": "Two."},
+    {"role": "user", "content": "Three?"},
+]
+HUMAN = (
+    "A chat between a curious human and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("v0", f"{HUMAN}###Human: <image>\nOne?###Assistant: Two.###Human: Three?###Assistant:"),
+        ("v1", f"{HUMAN} USER: <image>\nOne? ASSISTANT: Two.<|im_end|>USER: Three? ASSISTANT:"),
+        (
+            "llama_2",
+            "[INST] <<SYS>>\nYou are a helpful language and vision assistant. You are able to understand the visual "
+            "content that the user provides, and assist the user with a variety of tasks using natural language."
+            "\n<</SYS>>\n\n<image>\nOne? [/INST] Two. <|im_end|><s>[INST] Three? [/INST]",
+        ),
+    ],
+)
+def test_original_conversations_are_golden(processor, version, expected):
+    template = chat_template(version, "<image>")
+    rendered = processor.apply_chat_template(CONVERSATION, chat_template=template, add_generation_prompt=True)
+    assert rendered == expected
+    system = [{"role": "system", "content": "Be brief."}, *CONVERSATION]
+    rendered = processor.apply_chat_template(system, chat_template=template, add_generation_prompt=True)
+    assert "Be brief." in rendered
+    assert "helpful" not in rendered
+
+
+def test_a_shipped_template_decides():
+    assert choose_template("{{ '<image>' }}", "<image>") == "{{ '<image>' }}"
+    assert "[INST]" in choose_template("{{ '<<SYS>>' }}", "<image>")
+    assert "USER: " in choose_template("{{ messages }}", "<image>")
+    assert "<im_start><image><im_end>" in choose_template(None, "<im_start><image><im_end>")
 
 
 def test_a_broken_template_is_one_line(tiny_llava):

@@ -1,0 +1,80 @@
+"""What a run takes from the machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from llava.eval.environment import (
+    MAX_AUTO_BATCH_SIZE,
+    choose_batch_size,
+    count_cores,
+    count_processes,
+    describe_device,
+    describe_versions,
+    fix_rounding,
+    name_device,
+)
+from llava.eval.settings import GenerationSettings
+
+GIB = 1 << 30
+
+
+def test_versions_name_what_a_repetition_needs():
+    versions = describe_versions()
+    assert versions["torch"] == torch.__version__
+    assert {"mllm-protector", "python", "transformers", "peft"} <= set(versions)
+
+
+def test_processes_and_devices_follow_the_machine():
+    assert count_processes(GenerationSettings("m", "o", num_processes=3)) == 3
+    assert count_processes(GenerationSettings("m", "o", device="cpu")) == 1
+    assert count_processes(GenerationSettings("m", "o", device="cuda:1")) == 1
+    assert count_processes(GenerationSettings("m", "o")) == max(1, torch.accelerator.device_count())
+    assert name_device(GenerationSettings("m", "o", device="cpu"), 1) == "cpu"
+    assert name_device(GenerationSettings("m", "o"), 1) is None
+    assert name_device(GenerationSettings("m", "o", device="cuda:1"), 0) == "cuda:1"
+    expected = f"cuda:{1 % max(1, torch.accelerator.device_count())}"
+    assert name_device(GenerationSettings("m", "o", device="cuda"), 1) == expected
+    assert describe_device(torch.device("cpu")).startswith("cpu (")
+    assert 1 <= count_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("memory", "weights", "rows"), [(80, 14, 32), (24, 14, 8), (16, 14, 2), (16, 16, 1), (8, 14, 1), (11, 2, 8)]
+)
+def test_auto_batch_size_follows_the_memory_that_weights_leave(monkeypatch, memory, weights, rows):
+    properties = SimpleNamespace(total_memory=memory * GIB)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert choose_batch_size(torch.device("cuda", 0), weights * GIB) == rows
+    assert rows <= MAX_AUTO_BATCH_SIZE
+
+
+def test_the_users_own_rounding_is_left_alone(monkeypatch):
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    fix_rounding()
+    assert os.environ["MKL_CBWR"] == "COMPATIBLE"
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch has no MKL")
+def test_a_product_rounds_the_same_for_every_number_of_threads():
+    code = (
+        "from llava.eval.environment import fix_rounding\n"
+        "fix_rounding()\n"
+        "import torch\n"
+        "torch.manual_seed(0)\n"
+        "for rows, columns, width in ((64, 4096, 256), (300, 1024, 64), (64, 11008, 128)):\n"
+        "    x, w = torch.randn(rows, columns), torch.randn(width, columns)\n"
+        "    products = []\n"
+        "    for threads in (1, 2, 3, 4):\n"
+        "        torch.set_num_threads(threads)\n"
+        "        products.append(torch.nn.functional.linear(x, w))\n"
+        "    assert all(torch.equal(products[0], product) for product in products)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)

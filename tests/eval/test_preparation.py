@@ -1,0 +1,58 @@
+"""What is settled before a run starts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from llava.errors import InputError
+from llava.eval.fingerprint import Checkpoint
+from llava.eval.preparation import list_warnings, prepare_run, resolve_batch_size
+from llava.eval.settings import GenerationSettings
+
+
+@pytest.fixture
+def settings(tmp_path, tiny_llava) -> GenerationSettings:
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"How? {i}", "id": str(i)}) + "\n" for i in range(5)))
+    return GenerationSettings(str(tiny_llava), tmp_path / "run", benchmark=str(path), device="cpu")
+
+
+def test_a_plan_has_everything_resolved_and_writes_nothing(settings, tmp_path):
+    plan = prepare_run(settings)
+    assert plan.settings.batch_size == 8
+    assert plan.settings.num_processes == 1
+    assert plan.settings.dtype == "float32"
+    assert len(plan.questions) == 5
+    assert [len(batch.positions) for batch in plan.batches] == [5]
+    fingerprint = plan.description["fingerprint"]
+    assert fingerprint["questions"]["count"] == 5
+    assert fingerprint["batch_size"] == 8
+    assert len(fingerprint["model"]["digest"]) == 64
+    assert not (tmp_path / "run").exists()
+    json.dumps(plan.description)
+
+
+def test_auto_keeps_the_batch_size_of_the_first_launch(settings):
+    previous = {"fingerprint": {"batch_size": 3}}
+    device = torch.device("cpu")
+    assert resolve_batch_size(settings, previous, device, None) == 3
+    assert resolve_batch_size(settings, None, device, Checkpoint("m", "org/name", None)) == 8
+    asked = GenerationSettings("m", "o", batch_size=5)
+    assert resolve_batch_size(asked, previous, device, None) == 5
+
+
+def test_a_text_that_is_no_unicode_stops_the_run(settings, tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "\\ud800"}\n')
+    with pytest.raises(InputError, match="half of a surrogate pair"):
+        prepare_run(settings)
+
+
+def test_missing_images_are_said():
+    assert list_warnings([], []) == []
+    assert list_warnings(["a.jpg", "b.jpg"], ["rendered"]) == [
+        "rendered",
+        "2 images are missing, such as a.jpg; their questions are left out",
+    ]

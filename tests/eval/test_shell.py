@@ -1,0 +1,59 @@
+"""The shell driver: the whole way from a model to a report, and its errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "llava" / "eval" / "eval_multi_safeguard.sh"
+
+
+def run_script(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", str(SCRIPT), *arguments],
+        env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(SCRIPT.parents[2]), **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_the_script_has_no_logic():
+    lines = SCRIPT.read_text().splitlines()
+    assert len(lines) <= 15
+    assert "set -euo pipefail" in lines
+    assert not any(line.strip().startswith(("if ", "for ", "while ", "case ")) for line in lines)
+
+
+@pytest.mark.slow
+def test_from_a_model_to_a_report(tmp_path, tiny_llava, tiny_classifier, tiny_lm):
+    run = tmp_path / "run"
+    arguments = (str(tiny_llava), str(run), "2", "0", str(tiny_classifier), str(tiny_lm))
+    options = ("--limit", "6", "--max-new-tokens", "8", "--device", "cpu")
+    done = run_script(*arguments, *options, BENCHMARK="sample")
+    assert done.returncode == 0, done.stderr
+    assert len((run / "records.jsonl").read_text().splitlines()) == 6
+    assert json.loads((run / "summary.json").read_text())["records"] == 6
+    assert (run / "report.html").is_file()
+    assert list(run.glob("*/merged.json"))
+
+
+@pytest.mark.parametrize("number", ["0", "two"])
+def test_a_bad_number_of_processes_is_one_line(tmp_path, tiny_llava, number):
+    done = run_script(str(tiny_llava), str(tmp_path / "run"), number, "0", "embedded", "embedded", BENCHMARK="sample")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "--num-processes" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_arguments_show_the_usage():
+    done = run_script("model")
+    assert done.returncode != 0
+    assert "usage: " in done.stderr
+    assert "MODEL RESULT_DIR NUM_GPU TEMPERATURE DETECTOR DETOXIFIER" in done.stderr
