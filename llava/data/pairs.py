@@ -7,8 +7,8 @@ Own data is JSON Lines in one of these forms, one object a line (other keys are 
   such pairs are noisy, for both sides can be harmful, or neither;
 - detoxifier: `{"prompt", "harmful_response", "harmless_response"}`.
 
-PKU-SafeRLHF, BeaverTails, harmful_vs_unharmful and hh-rlhf are recognised by their columns (`llava/data/pairs_formats.py`),
-from the hub or from a local copy (`llava/data/pairs_sources.py`).
+PKU-SafeRLHF, BeaverTails, harmful_vs_unharmful and hh-rlhf are recognised by their columns
+(`llava/data/pairs_formats.py`), from the hub or from a local copy (`llava/data/pairs_sources.py`).
 """
 
 from __future__ import annotations

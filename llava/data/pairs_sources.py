@@ -141,11 +141,9 @@ def _iter_parquet(path: Path) -> Iterator[dict[str, Any]]:
 
 def _iter_compressed(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of compressed JSON Lines."""
-    opened = (
-        gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else lzma.open(path, "rt", encoding="utf-8")
-    )
+    open_file = gzip.open if path.suffix == ".gz" else lzma.open
     try:
-        with opened as stream:
+        with open_file(path, "rt", encoding="utf-8") as stream:
             for line in stream:
                 row = json.loads(line)
                 if not isinstance(row, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
+ROUNDING_VARIABLE = "MKL_CBWR"
+ROUNDING = "AUTO,STRICT"
 CPU_BATCH_SIZE = 8
 ENDPOINT_BATCH_SIZE = 32
 """Rows that are recorded together; the server makes batches of its own."""
@@ -44,15 +47,22 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def fix_rounding() -> None:
+def fix_rounding() -> bool:
     """Ask MKL to round the same way for every number of threads.
 
     Without it a matrix product may add its terms in another order when the number of threads changes (measured: last
-    bits differ from 64 rows and 1,024 columns on), and so would the records of one process and of two. MKL reads the
-    variable at its first product, so this must run before any; it costs nothing measurable. The user's own setting is
-    left alone.
+    bits differ from 64 rows and 1,024 columns on), and so would the records of one process and of two. It costs nothing
+    measurable. The user's own setting is left alone.
+
+    Returns:
+        True when the setting holds in this process. MKL reads it at its first product, so it comes too late where torch
+        was in use before; only a new process can round that way then.
     """
-    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+    if ROUNDING_VARIABLE not in os.environ:
+        if "torch" in sys.modules:
+            return False
+        os.environ[ROUNDING_VARIABLE] = ROUNDING
+    return True
 
 
 def count_processes(settings: GenerationSettings) -> int:

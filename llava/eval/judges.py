@@ -102,6 +102,8 @@ def build_detector_judge(argument: str | None, options: JudgeOptions) -> Judge:
 JUDGES: dict[str, str] = {
     "keyword": "llava.eval.judges:build_keyword_judge",
     "detector": "llava.eval.judges:build_detector_judge",
+    "chat": "llava.eval.judges_chat:build_judge",
+    "guard": "llava.eval.judges_guard:build_judge",
 }
 """Kind of judge → `module:function` that builds it, imported when it is asked for."""
 
@@ -110,7 +112,8 @@ def build_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
     """Build a judge from its specification.
 
     Args:
-        spec: `keyword`, `detector` (the run's own detector, or the shipped one) or `detector:PATH`.
+        spec: `keyword`, `detector` (the run's own detector, or the shipped one), `detector:PATH`, `chat:MODEL`,
+            `chat:MODEL@URL` or `guard:PATH`.
         options: What the run knows.
 
     Raises:

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import InputError
-from llava.eval.environment import count_cores
+from llava.eval.environment import ROUNDING, ROUNDING_VARIABLE, count_cores
 from llava.eval.worker import FAILURE, Job, Outcome, run_worker
 from llava.files import read_json
 
@@ -103,6 +103,7 @@ def run_processes(job: Job) -> list[Outcome]:
     environment = os.environ | {"TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "false")}
     threads = job.settings.threads or max(1, count_cores() // job.num_processes)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
+    environment.setdefault(ROUNDING_VARIABLE, ROUNDING)
     text = job.to_json() + "\n"
     children: list[subprocess.Popen[str]] = []
     try:

@@ -102,14 +102,15 @@ def prepare_run(settings: GenerationSettings) -> Plan:
         "launches": [],
     }
     batches = plan_batches(benchmark.questions, int(resolved.batch_size))
-    return Plan(resolved, list(benchmark.questions), batches, description, list_warnings(missing, benchmark.notes))
+    warnings = list_warnings(missing, benchmark.notes) + list_changed_versions(description["versions"])
+    return Plan(resolved, list(benchmark.questions), batches, description, warnings)
 
 
 def find_checkpoints(settings: GenerationSettings) -> dict[str, Checkpoint | None]:
     """Locate the model, the detector and the detoxifier.
 
     Raises:
-        InputError: When one of them is neither a folder with a config nor a hub name, or the endpoint has no such model.
+        InputError: When one is neither a folder with a config nor a hub name, or the endpoint has no such model.
     """
     from llava.model.embedded import resolve_adapter
 
@@ -165,3 +166,10 @@ def list_warnings(missing_images: Sequence[str], notes: Sequence[str]) -> list[s
             f"{len(missing_images)} images are missing, such as {missing_images[0]}; their questions are left out"
         )
     return warnings
+
+
+def list_changed_versions(first: dict[str, str]) -> list[str]:
+    """Return a line when the libraries are not those that the run began with: they may round differently."""
+    now = describe_versions()
+    changed = [f"{name} {first[name]} → {now[name]}" for name in now if first.get(name, now[name]) != now[name]]
+    return [f"versions changed since this run began ({', '.join(changed)}); records may differ"] if changed else []

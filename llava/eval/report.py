@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
-from llava.data.schema import RecordKey
 from llava.eval.records import load_records
 from llava.eval.report_tables import (
     format_interval,
@@ -19,7 +17,7 @@ from llava.eval.report_tables import (
 )
 from llava.eval.report_view import build_view
 from llava.eval.scoring import read_summary
-from llava.eval.verdicts import read_verdicts
+from llava.eval.verdicts import load_verdicts
 from llava.files import write_text_atomic
 
 __all__ = ["print_summary", "render_report"]
@@ -62,22 +60,13 @@ def render_report(folder: str | Path, output: str | Path | None = None) -> Path:
         percent=format_percent, interval=format_interval, p_value=format_p, breakable=mark_breaks
     )
     page = environment.get_template("report.html.jinja").render(
-        **build_view(summary, records, read_headline(folder, summary))
+        **build_view(summary, records, load_verdicts(folder, summary))
     )
     target = Path(output) if output is not None else folder
     write_text_atomic(target / MARKDOWN_FILE, render_markdown(summary))
     write_text_atomic(target / LATEX_FILE, render_latex(summary))
     write_text_atomic(target / REPORT_FILE, page)
     return target / REPORT_FILE
-
-
-def read_headline(folder: Path, summary: dict[str, Any]) -> dict[RecordKey, list[bool | None]]:
-    """Return what the first judge said of each record: before and, with a protector, after."""
-    path = folder / summary["verdict_files"][summary["judge"]]
-    return {
-        key: [verdict.unsafe for verdict in sides if verdict is not None]
-        for (key, _), sides in read_verdicts(path).items()
-    }
 
 
 def mark_breaks(name: str) -> Markup:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,12 +33,25 @@ def format_percent(rate: float | None, digits: int = 1) -> str:
     return "–" if rate is None else f"{100 * rate:.{digits}f}"
 
 
-def format_interval(side: dict[str, Any] | None, digits: int = 1) -> str:
+def format_interval(side: dict[str, Any] | None) -> str:
     """Return the 95 % interval of one side, in percent."""
     if not side or side["ci95"] is None:
         return ""
-    low, high = (format_percent(bound, digits) for bound in side["ci95"])
+    low, high = map(format_percent, side["ci95"])
     return f"[{low}, {high}]"
+
+
+def format_side(side: dict[str, Any] | None) -> str:
+    """Return rate and interval of one side, short enough for a terminal.
+
+    Example:
+        >>> format_side({"attack_success_rate": 0.75, "ci95": [0.409, 0.929]})
+        '75.0 (41–93)'
+    """
+    if not side or side["ci95"] is None:
+        return "–"
+    low, high = (format_percent(bound, 0) for bound in side["ci95"])
+    return f"{format_percent(rate_of(side))} ({low}–{high})"
 
 
 def format_p(p: float | None) -> str:
@@ -75,32 +88,70 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
         console: Where to print; None takes stdout.
     """
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     console = console or Console()
-    table = Table(
-        title=escape(f"{summary['benchmark']} · {summary['model']} · judge {summary['judge']}"),
-        caption="attack success rate in %, 95 % interval, harmful questions",
-    )
-    table.add_column("group", overflow="fold")
-    for heading in ("n", "unprotected", "protected", "flagged", "changed"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    rows: list[list[str]] = []
+    sections: list[int] = []
     previous = "scenario"
     for kind, name, group in list_groups(summary):
         if kind != previous:
-            table.add_section()
+            sections.append(len(rows))
             previous = kind
-        rates = [f"{format_percent(rate_of(group[side]))} {format_interval(group[side], 0)}" for side in SIDES]
+        rates = [format_side(group[side]) for side in SIDES]
         protector = group["protector"] or {}
         shares = [format_percent(protector.get(share)) for share in ("flag_rate", "changed_rate")]
-        cells = [str(group["unprotected"]["n"]), *rates, *shares]
-        table.add_row(escape(name), *map(escape, cells), style="bold" if kind == "all" else None)
-    console.print(table)
+        rows.append([name, str(group["unprotected"]["n"]), *rates, *shares])
+    title = f"{summary['benchmark']} · {summary['model']} · judge {summary['judge']}"
+    headings = ("group", "n", "unprotected", "protected", "flagged", "changed")
+    caption = "attack success rate in %, 95 % interval, harmful questions"
+    print_table(title, caption, headings, rows, console, sections=sections)
     for line in describe_overall(summary):
-        console.print(escape(line))
+        console.print(line, markup=False)
     for warning in summary["warnings"]:
-        console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+        console.print(f"warning: {warning}", markup=False, style="yellow")
+
+
+def print_table(
+    title: str,
+    caption: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    console: Console | None = None,
+    *,
+    words: int = 1,
+    sections: Sequence[int] = (),
+) -> None:
+    """Print a table to the terminal.
+
+    Args:
+        title: Line above it; may be empty.
+        caption: Line below it.
+        headings: Names of the columns.
+        rows: Cells as they are shown.
+        console: Where to print; None takes stdout.
+        words: How many columns from the left hold words; the others hold numbers, which are never broken.
+        sections: Places of rows that have a rule above them.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(title) if title else None,
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for place, heading in enumerate(headings):
+        number = place >= words
+        table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number)
+    for place, row in enumerate(rows):
+        if place in sections:
+            table.add_section()
+        table.add_row(*map(Text, row))
+    (console or Console()).print(table)
 
 
 def describe_overall(summary: dict[str, Any]) -> list[str]:

@@ -31,7 +31,7 @@ from llava.eval.preparation import Plan, prepare_run
 from llava.eval.progress import show_progress
 from llava.eval.records import RECORDS_FILE, list_shards, merge_records, read_rows
 from llava.eval.settings import GenerationSettings
-from llava.eval.worker import CLAIMS_FOLDER, Job, Outcome, run_worker
+from llava.eval.worker import CLAIMS_FOLDER, Job, Outcome, run_worker, set_aside
 from llava.files import write_json
 
 __all__ = ["GenerationSettings", "RunError", "run_generation"]
@@ -59,16 +59,21 @@ def run_generation(settings: GenerationSettings) -> Path:
         InputError: When something in the settings cannot be used; nothing is written then.
         RunError: When a process failed or died. What it wrote is kept, and the same call finishes the rest.
     """
-    fix_rounding()
+    rounding_is_fixed = fix_rounding()
     world = detect_world()
     if world is None:
-        return run_alone(settings)
+        return run_alone(settings, in_this_process=rounding_is_fixed)
     with join_world():
         return run_in_world(settings, world)
 
 
-def run_alone(settings: GenerationSettings) -> Path:
-    """Run with one process, or with several that this one starts."""
+def run_alone(settings: GenerationSettings, *, in_this_process: bool) -> Path:
+    """Run with one process, or with several that this one starts.
+
+    Args:
+        settings: Settings of the run.
+        in_this_process: Whether one process may be this one; otherwise it is started too.
+    """
     plan = prepare_run(settings)
     for warning in plan.warnings:
         logger.warning(warning)
@@ -78,7 +83,7 @@ def run_alone(settings: GenerationSettings) -> Path:
             total = len(plan.questions)
             open_questions = sum(len(batch.positions) for batch in job.pending)
             with show_progress(plan.folder, job.launch, total=total, done=total - open_questions):
-                outcomes = run_here(job) if job.num_processes == 1 else run_processes(job)
+                outcomes = run_here(job) if in_this_process and job.num_processes == 1 else run_processes(job)
         else:
             outcomes = []
         return finish_launch(plan, job, outcomes)
@@ -160,6 +165,7 @@ def start_launch(plan: Plan) -> Job:
             write_json(plan.folder / RUN_FILE, plan.description)
         shutil.rmtree(plan.folder / CLAIMS_FOLDER, ignore_errors=True)
         job.claims.mkdir(parents=True)
+        set_aside(job)
     plan.description["launches"].append({"id": launch, "started": time.time(), "num_processes": job.num_processes})
     return job
 

@@ -23,7 +23,7 @@ class GenerationSettings:
     output: str | Path
     """Folder of the run; run again on it to resume."""
     endpoint: str | None = None
-    """Address of an OpenAI-compatible server (`http://127.0.0.1:8000/v1`) that runs the model; `model` is its name there."""
+    """OpenAI-compatible server that runs the model (`http://127.0.0.1:8000/v1`); `model` is its name there."""
     concurrency: int = 8
     """Requests under way at an endpoint, for each process."""
     benchmark: str = "mm_safetybench"

@@ -79,6 +79,15 @@ def read_verdicts(path: Path) -> dict[tuple[RecordKey, str], tuple[Verdict, Verd
     return known
 
 
+def load_verdicts(folder: Path, summary: dict[str, Any]) -> dict[RecordKey, list[bool | None]]:
+    """Return what the headline judge of a scored run said: unsafe before and, with a protector, after."""
+    path = folder / summary["verdict_files"][summary["judge"]]
+    return {
+        key: [verdict.unsafe for verdict in sides if verdict is not None]
+        for (key, _), sides in read_verdicts(path).items()
+    }
+
+
 def append_verdicts(path: Path, rows: Sequence[Judged]) -> None:
     """Append verdicts and return when they are on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)

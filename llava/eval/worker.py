@@ -1,7 +1,7 @@
 """One process of a generation run: claim a batch, answer it, guard it, append it, until none is left.
 
 Processes do not talk to each other. A batch belongs to whoever creates its claim file first, so a slow process does not
-hold up the rest and a dead one cannot block them.
+hold up the rest and a dead one cannot block them. Only the first batch of each share is set aside for its process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from llava.data.schema import GuardResult, Question, Record
 from llava.errors import InputError
-from llava.eval.environment import fix_rounding, name_device
+from llava.eval.environment import name_device
 from llava.eval.planning import Batch, derive_seed, order_for_rank, split_batch
 from llava.eval.records import ShardWriter
 from llava.eval.settings import GenerationSettings
@@ -152,7 +152,7 @@ class Worker:
         """Go through all pending batches, own share first, and answer those that nobody has claimed."""
         writer = ShardWriter(self.job.folder, self.job.launch, self.rank)
         for batch in order_for_rank(self.job.pending, self.rank, self.job.num_processes):
-            if not claim(self.job.claims, batch):
+            if not claim(self.job.claims, batch, self.rank):
                 continue
             if self.model is None:
                 self.load()
@@ -253,13 +253,26 @@ def has_failed(guard: GuardResult | None) -> bool:
     return guard is not None and guard.reason is not None and "failed: " in guard.reason
 
 
-def claim(folder: Path, batch: Batch) -> bool:
-    """Take a batch for this process; False when another has it."""
+def claim(folder: Path, batch: Batch, rank: int) -> bool:
+    """Take a batch for a process.
+
+    Returns:
+        True when the batch is that process's now, or was set aside for it before; False when another has it.
+    """
+    path = folder / f"{batch.index:06d}"
     try:
-        os.close(os.open(folder / f"{batch.index:06d}", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
-        return False
+        return path.read_text() == str(rank)
+    with os.fdopen(handle, "w") as stream:
+        stream.write(str(rank))
     return True
+
+
+def set_aside(job: Job) -> None:
+    """Give each process the first batch of its share, so that one that starts late finds work too."""
+    for rank, batch in enumerate(job.pending[: job.num_processes]):
+        claim(job.claims, batch, rank)
 
 
 def follow_parent(stream: Any) -> None:
@@ -274,7 +287,6 @@ def follow_parent(stream: Any) -> None:
 
 def main() -> None:
     """Run as a child of the launcher: the job is the first line of standard input, the rank the only argument."""
-    fix_rounding()
     job = Job.from_json(sys.stdin.readline())
     follow_parent(sys.stdin)
     outcome = run_worker(job, int(sys.argv[1]))

@@ -16,6 +16,7 @@ from llava.errors import InputError
 from llava.files import read_json, write_json
 from llava.model.base_lm import BASE_ID, resolve_base, resolve_base_name
 from llava.model.cache import build_once, cache_dir, folder_fingerprint
+from llava.model.llava_format import tower_key
 from llava.model.quiet import quiet_transformers
 
 __all__ = [
@@ -200,10 +201,10 @@ def _load_vision(model: Any) -> None:
 
     weights = load_file(VISION_WEIGHTS)
     for part in ("vision_tower", "multi_modal_projector"):
-        prefix = f"{part}."
-        getattr(model.model, part).load_state_dict(
-            {key.removeprefix(prefix): value.float() for key, value in weights.items() if key.startswith(prefix)}
-        )
+        own = {tower_key(k.removeprefix(f"{part}.")): v for k, v in weights.items() if k.startswith(f"{part}.")}
+        module = getattr(model.model, part)
+        names = {key: tower_key(key) for key in module.state_dict()}
+        module.load_state_dict({key: own[name].float() for key, name in names.items() if name in own})
 
 
 def _processor(tokenizer: Any, recipe: dict[str, Any]) -> Any:

@@ -99,8 +99,8 @@ class ChatClient:
     ) -> str:
         """Return the model's answer to one user message.
 
-        Connection errors, time-outs and statuses such as 429 and 503 are tried again, each time after twice the wait, or
-        after what the server asks for in `Retry-After`.
+        Connection errors, time-outs and statuses such as 429 and 503 are tried again, each time after twice the wait,
+        or after what the server asks for in `Retry-After`.
 
         Args:
             content: Text, or parts of text and images.

@@ -247,6 +247,9 @@ def _check_arguments(
     """Refuse arguments that no model can serve."""
     if len(images) != len(prompts):
         raise InputError(f"{len(prompts)} prompts but {len(images)} images; give one image or None for each prompt")
+    if any(image is not None and not hasattr(image, "convert") for image in images):
+        # Processors would take a string for an address and fetch it.
+        raise InputError("images must be PIL images or None; open files by llava.data.images.open_image")
     if seeds is not None and len(seeds) != len(prompts):
         raise InputError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed for each prompt")
     if max_new_tokens < 1:

@@ -53,4 +53,6 @@ def fetch(path_or_id: str, what: str, remedy: str, patterns: list[str] | None = 
         return Path(snapshot_download(path_or_id, allow_patterns=patterns))
     except Exception as error:  # noqa: BLE001 - the client raises its transport's own errors, whatever that is
         reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{what} {path_or_id} could not be fetched from the hub ({reason}); {remedy}") from None
+        raise InputError(
+            f"{what} {path_or_id} is no folder and could not be fetched from the hub ({reason}); {remedy}"
+        ) from None

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+import torch
 import yaml
+from transformers import HfArgumentParser, TrainingArguments
 
 from llava.data.splits import HELD_OUT_FRACTION, SPLIT_SEED
 from llava.errors import InputError
@@ -30,7 +32,8 @@ class DataArguments:
     """What is trained on."""
 
     train_data: str = option(
-        "", "SOURCE[:SHARE],…: files (.jsonl .json .parquet), folders or hub ids; SHARE is how often an epoch sees a row."
+        "",
+        "SOURCE[:SHARE],…: files (.jsonl .json .parquet), folders or hub ids; SHARE is how often an epoch sees a row.",
     )
     eval_data: Optional[str] = option(  # noqa: UP045 - HfArgumentParser on Python 3.10
         None, "Rows to evaluate on, like --train-data. Without it, a part of the training data is held out by prompt."
@@ -82,8 +85,8 @@ class ModelArguments:
 
 
 @dataclass
-class TrainerDefaults:
-    """Our defaults for the Trainer's own arguments; mixed into `TrainingArguments` and `SFTConfig`."""
+class RunArguments(TrainingArguments):
+    """How the training runs: the Trainer's own arguments, some with defaults of ours."""
 
     output_dir: str = option("", "Folder for the checkpoint.")
     learning_rate: float = option(2e-4, "Peak learning rate.")
@@ -107,19 +110,23 @@ class TrainerDefaults:
 
     def __post_init__(self) -> None:
         """Fit the values to this machine, then let the Trainer check its own."""
-        if not self.output_dir:
-            raise InputError("--output-dir is missing; give a folder for the checkpoint")
         place = pick_device()
         if place.type == "cpu":
             self.use_cpu = True
         if self.bf16 is None:
-            import torch
-
             self.bf16 = not getattr(self, "fp16", False) and pick_dtype(place) is torch.bfloat16
         try:
-            super().__post_init__()  # type: ignore[misc] - the Trainer's arguments, by the subclasses
+            super().__post_init__()
         except ValueError as error:
             raise InputError(f"training arguments: {str(error).splitlines()[0]}") from None
+        if self.deepspeed and self.use_cpu:
+            # On a CPU nobody does this before ZeRO-3 asks how many processes there are.
+            import deepspeed
+
+            deepspeed.init_distributed()
+        # One process would split a batch over several GPUs (nn.DataParallel), which our batches do not allow; several
+        # GPUs want a launcher and one process each.
+        self._n_gpu = min(1, self.n_gpu)
 
 
 def parse_arguments(classes: tuple[type, ...], argv: list[str] | None, description: str) -> tuple[Any, ...]:
@@ -136,8 +143,6 @@ def parse_arguments(classes: tuple[type, ...], argv: list[str] | None, descripti
         InputError: When the file is missing or corrupt, or has a key that is no flag.
         SystemExit: For `--help` and unknown flags.
     """
-    from transformers import HfArgumentParser
-
     argv = sys.argv[1:] if argv is None else argv
     config_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     config_parser.add_argument("--config")
@@ -176,9 +181,9 @@ def read_config(path: str | Path) -> dict[str, Any]:
 def resolved_arguments(*groups: Any) -> dict[str, Any]:
     """Return the values in force, as `--config` takes them: ours in full, the Trainer's where not at its default."""
     values: dict[str, Any] = {}
+    own = set(RunArguments.__annotations__)
     for group in groups:
-        is_trainer = isinstance(group, TrainerDefaults)
-        own = {*TrainerDefaults.__annotations__, *type(group).__annotations__}
+        is_trainer = isinstance(group, RunArguments)
         for entry in dataclasses.fields(group):
             if not entry.init or not hasattr(group, entry.name):
                 continue

@@ -150,6 +150,8 @@ def prepare_output(folder: str, resume: bool) -> Path | None:
     Raises:
         InputError: When the folder has files and `resume` is not set.
     """
+    if not folder:
+        raise InputError("--output-dir is missing; give a folder for the checkpoint")
     path = Path(folder)
     if path.is_file():
         raise InputError(f"--output-dir {folder} is a file; give a folder")

@@ -73,7 +73,8 @@ def encode_rows(
     """
     encoded = []
     for number, row in enumerate(rows):
-        drop = random.Random(number).random() < prompt_dropout
+        # Both sides of a pair lose their prompt, or neither: they must differ in the response alone.
+        drop = random.Random(row.pair_id or str(number)).random() < prompt_dropout
         windows = encode_windows(tokenizer, config, "" if drop else row.prompt, row.response)[:max_windows]
         if windows:
             weight = row.weight * (weights or {}).get(row.source, 1.0)
@@ -151,7 +152,9 @@ class DetectorCollator:
         for i, (_, ids) in enumerate(windows):
             input_ids[i, : len(ids)] = torch.tensor(ids)
             attention_mask[i, : len(ids)] = 1
-        weights, pairs, pair_weights = [], [], []
+        weights: list[float] = []
+        pairs: list[list[int]] = []
+        pair_weights: list[float] = []
         for unit in units:
             if len(unit) == 2:
                 pairs.append([len(weights), len(weights) + 1])

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F  # noqa: N812
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
 from llava.data.pairs import load_detoxifier_rows
 from llava.data.pairs_sources import parse_mixture
@@ -26,7 +26,7 @@ from llava.protector.detoxifier import load_causal_lm
 from llava.train.arguments import (
     DataArguments,
     ModelArguments,
-    TrainerDefaults,
+    RunArguments,
     option,
     parse_arguments,
     resolved_arguments,
@@ -62,11 +62,6 @@ class DetoxifierArguments:
                 f"--max-target-tokens is {self.max_target_tokens}; it must be from 1 to half of --max-length "
                 f"({self.max_length // 2}), so that the response finds room"
             )
-
-
-@dataclass
-class DetoxifierTraining(TrainerDefaults, TrainingArguments):
-    """The Trainer's arguments."""
 
 
 @contextmanager
@@ -153,7 +148,7 @@ def measure_tokens(prediction: Any) -> dict[str, float]:
 def train(argv: list[str] | None = None) -> None:
     """Train a detoxifier as the command line says."""
     detoxifier, data, model_arguments, training = parse_arguments(
-        (DetoxifierArguments, DataArguments, ModelArguments, DetoxifierTraining), argv, "Train a detoxifier."
+        (DetoxifierArguments, DataArguments, ModelArguments, RunArguments), argv, "Train a detoxifier."
     )
     config = ProtectorConfig(kind="detoxifier", text_form=detoxifier.text_form, max_length=detoxifier.max_length)
     resolved = resolved_arguments(detoxifier, data, model_arguments, training)
@@ -183,7 +178,7 @@ def build_trainer(
     model: torch.nn.Module,
     pad_token_id: int,
     data: DataArguments,
-    training: DetoxifierTraining,
+    training: RunArguments,
     encoded: Sequence[EncodedRewrite],
     held_out: Sequence[EncodedRewrite],
 ) -> DetoxifierTrainer:
@@ -211,8 +206,8 @@ def write_evaluation(trainer: DetoxifierTrainer, folder: str) -> None:
     prediction = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval")
     if not trainer.is_world_process_zero():
         return
-    metrics = {"n": len(prediction.label_ids), "target_tokens": int(prediction.label_ids.sum())}
-    metrics |= measure_tokens(prediction)
+    counts = {"n": len(prediction.label_ids), "target_tokens": int(prediction.label_ids.sum())}
+    metrics = {**counts, **measure_tokens(prediction)}
     write_json(Path(folder) / "metrics.json", metrics)
     logger.info("held-out: %s", metrics)
 

@@ -68,7 +68,8 @@ class DetoxifierCollator:
 
     Example:
         >>> row = DetoxifierRow("q", "r", "t", "s")
-        >>> batch = DetoxifierCollator(pad_token_id=0)([EncodedRewrite([5, 6], [7], row), EncodedRewrite([8], [9], row)])
+        >>> examples = [EncodedRewrite([5, 6], [7], row), EncodedRewrite([8], [9], row)]
+        >>> batch = DetoxifierCollator(pad_token_id=0)(examples)
         >>> batch["input_ids"].tolist(), batch["labels"].tolist()
         ([[5, 6, 7], [8, 9, 0]], [[-100, -100, 7], [-100, 9, -100]])
     """

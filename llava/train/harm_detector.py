@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Optional
 
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
-from llava.data.pairs import DetectorRow, load_detector_rows
+from llava.data.pairs import load_detector_rows
 from llava.data.pairs_sources import parse_mixture
-from llava.data.splits import split_rows
 from llava.errors import InputError
 from llava.files import write_json, write_jsonl
 from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 from llava.protector.config import ProtectorConfig
-from llava.train.arguments import DataArguments, ModelArguments, TrainerDefaults, option, parse_arguments, resolved_arguments
+from llava.train.arguments import (
+    DataArguments,
+    ModelArguments,
+    RunArguments,
+    option,
+    parse_arguments,
+    resolved_arguments,
+)
 from llava.train.common import (
-    build_lora_config,
+    add_adapter,
     load_base_tokenizer,
+    load_split,
+    loading_options,
     parse_by_source,
-    pick_base_dtype,
     prepare_output,
     resolve_base,
     run_entry_point,
@@ -57,7 +64,8 @@ class DetectorArguments:
     label_smoothing: str = option("", "Label smoothing by source: hh_harmless_pairs=0.4,…")
     balance_classes: bool = option(False, "Weigh the loss so that both classes count the same.")
     prompt_dropout: float = option(
-        0.0, "Share of training rows shown without their prompt, so that the detector also works from the response alone."
+        0.0,
+        "Share of training rows shown without their prompt, so that the detector also works from the response alone.",
     )
     max_windows: int = option(1, "Windows of a long response to train on; the highest logit counts. 0 takes all.")
 
@@ -67,11 +75,6 @@ class DetectorArguments:
             raise InputError(f"--prompt-dropout is {self.prompt_dropout}; it must be in [0, 1]")
         if self.max_windows < 0 or self.pairwise_weight < 0:
             raise InputError("--max-windows and --pairwise-weight must be 0 or more")
-
-
-@dataclass
-class DetectorTraining(TrainerDefaults, TrainingArguments):
-    """The Trainer's arguments."""
 
 
 class DetectorTrainer(MixtureSamplerMixin, Trainer):
@@ -123,7 +126,7 @@ class DetectorTrainer(MixtureSamplerMixin, Trainer):
 def train(argv: list[str] | None = None) -> None:
     """Train a detector as the command line says."""
     detector, data, model_arguments, training = parse_arguments(
-        (DetectorArguments, DataArguments, ModelArguments, DetectorTraining), argv, "Train a harm detector."
+        (DetectorArguments, DataArguments, ModelArguments, RunArguments), argv, "Train a harm detector."
     )
     config = ProtectorConfig(
         kind="detector",
@@ -135,46 +138,9 @@ def train(argv: list[str] | None = None) -> None:
     )
     resolved = resolved_arguments(detector, data, model_arguments, training)
     checkpoint = None if data.dry_run else prepare_output(training.output_dir, training.resume)
-    train_rows, held_out = load_rows(data)
+    train_rows, held_out_rows = load_split(data, load_detector_rows)
     folder, base_name = resolve_base(model_arguments)
     tokenizer = load_base_tokenizer(folder)
-    encoded, encoded_held_out = encode_both(tokenizer, config, detector, train_rows, held_out)
-    if data.dry_run:
-        from llava.train.describe import describe_detector_data
-
-        print(describe_detector_data(encoded, encoded_held_out))
-        return
-    torch.manual_seed(training.seed)
-    model = build_model(folder, model_arguments, config)
-    trainer = build_trainer(model, tokenizer, detector, data, training, encoded, encoded_held_out)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    config = ProtectorConfig(**{**config.__dict__, "base_model": base_name if model_arguments.lora else None})
-    save_checkpoint(trainer, training.output_dir, config, resolved, base_name)
-    if encoded_held_out:
-        write_evaluation(trainer, encoded_held_out, training.output_dir)
-
-
-def load_rows(data: DataArguments) -> tuple[list[DetectorRow], list[DetectorRow]]:
-    """Return training and held-out rows."""
-    rows = load_detector_rows(parse_mixture(data.train_data))
-    if data.eval_data:
-        train_rows, held_out = rows, load_detector_rows(parse_mixture(data.eval_data, "--eval-data"), "test")
-    else:
-        train_rows, held_out = split_rows(rows, data.split_seed, data.held_out_fraction)
-    train_rows = train_rows[: data.max_rows]
-    if not train_rows:
-        raise InputError(f"--train-data {data.train_data} leaves no training row; lower --held-out-fraction")
-    return train_rows, held_out
-
-
-def encode_both(
-    tokenizer: Any,
-    config: ProtectorConfig,
-    detector: DetectorArguments,
-    train_rows: Sequence[DetectorRow],
-    held_out: Sequence[DetectorRow],
-) -> tuple[list[EncodedRow], list[EncodedRow]]:
-    """Encode training rows as set, and held-out rows as at inference: all windows, plain labels; longest first."""
     encoded = encode_rows(
         tokenizer,
         config,
@@ -184,33 +150,38 @@ def encode_both(
         weights=parse_by_source(detector.loss_weights, "--loss-weights"),
         label_smoothing=parse_by_source(detector.label_smoothing, "--label-smoothing"),
     )
-    encoded_held_out = encode_rows(tokenizer, config, held_out, max_windows=None)
-    return encoded, sorted(encoded_held_out, key=lambda row: -row.length)
+    # As at inference: all windows, the prompt in its place.
+    held_out = encode_rows(tokenizer, config, held_out_rows, max_windows=None)
+    if data.dry_run:
+        from llava.train.describe import describe_detector_data
+
+        print(describe_detector_data(encoded, held_out))
+        return
+    torch.manual_seed(training.seed)
+    model = build_model(folder, model_arguments, config)
+    trainer = build_trainer(model, tokenizer.pad_token_id, detector, data, training, encoded, held_out)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if model_arguments.lora:
+        config = replace(config, base_model=base_name)
+    save_checkpoint(trainer, training.output_dir, config, resolved, base_name, tokenizer)
+    if held_out:
+        write_evaluation(trainer, training.output_dir)
 
 
 def build_model(folder: str, arguments: ModelArguments, config: ProtectorConfig) -> torch.nn.Module:
     """Return the network to train: frozen base with adapter and trained head, or everything trainable."""
-    classifier = load_sequence_classifier(
-        folder,
-        num_layers=config.num_layers,
-        dtype=pick_base_dtype(arguments),
-        attn_implementation=arguments.attn_implementation,
-    )
+    classifier = load_sequence_classifier(folder, num_layers=config.num_layers, **loading_options(arguments))
     model = HarmClassifier(classifier, pooling=config.pooling)
     model.score.to(torch.float32)
-    if not arguments.lora:
-        return model
-    from peft import get_peft_model
-
-    return get_peft_model(model, build_lora_config(model, arguments, "SEQ_CLS", head="score"))
+    return add_adapter(model, arguments, "SEQ_CLS", head="score")
 
 
 def build_trainer(
     model: torch.nn.Module,
-    tokenizer: Any,
+    pad_token_id: int,
     detector: DetectorArguments,
     data: DataArguments,
-    training: DetectorTraining,
+    training: RunArguments,
     encoded: Sequence[EncodedRow],
     held_out: Sequence[EncodedRow],
 ) -> DetectorTrainer:
@@ -222,23 +193,24 @@ def build_trainer(
         "shares": {part.name: part.share for part in parse_mixture(data.train_data)},
     }
     balance = balance_factors(encoded) if detector.balance_classes else None
-    training._n_gpu = min(1, training.n_gpu)  # nn.DataParallel cannot split our batches; use a launcher
+    held_out = sorted(held_out, key=lambda row: -row.length)
     trainer = DetectorTrainer(
         model=model,
         args=training,
         train_dataset=units,
         eval_dataset=[(row,) for row in held_out] or None,
-        data_collator=DetectorCollator(tokenizer.pad_token_id, balance),
+        data_collator=DetectorCollator(pad_token_id, balance),
         compute_metrics=lambda prediction: _metrics_while_training(held_out, prediction),
         detector=detector,
         sampling=sampling,
     )
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     logger.info(
-        "training on %d responses in %d units, evaluating on %d; %d trainable parameters",
+        "training on %d responses in %d units, evaluating on %d; %d trained numbers",
         len(encoded),
         len(units),
         len(held_out),
-        sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        trainable,
     )
     return trainer
 
@@ -250,20 +222,26 @@ def _metrics_while_training(held_out: Sequence[EncodedRow], prediction: Any) -> 
     return {name: value for name, value in overall.items() if isinstance(value, float)}
 
 
-def write_evaluation(trainer: DetectorTrainer, held_out: Sequence[EncodedRow], folder: str) -> None:
+def write_evaluation(trainer: DetectorTrainer, folder: str) -> None:
     """Score the held-out rows and write `metrics.json`, and `held_out_scores.jsonl` for calibration (no texts)."""
-    prediction = trainer.predict(trainer.eval_dataset)
+    prediction = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval")
     if not trainer.is_world_process_zero():
         return
     scores = torch.sigmoid(torch.tensor(prediction.predictions, dtype=torch.float64)).tolist()
-    rows = [row.row for row in held_out]
+    rows = [unit[0].row for unit in trainer.eval_dataset]
     metrics = evaluate_detector(rows, scores)
     write_json(Path(folder) / "metrics.json", metrics)
     write_jsonl(
         Path(folder) / "held_out_scores.jsonl",
         (
-            {"source": row.source, "harmful": row.harmful, "pair_id": row.pair_id, "chosen": row.chosen, "harm_score": s}
-            for row, s in zip(rows, scores, strict=True)
+            {
+                "source": row.source,
+                "harmful": row.harmful,
+                "pair_id": row.pair_id,
+                "chosen": row.chosen,
+                "harm_score": score,
+            }
+            for row, score in zip(rows, scores, strict=True)
         ),
     )
     for name, part in {"overall": metrics["overall"], **metrics["by_source"]}.items():

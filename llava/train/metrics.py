@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,14 +89,16 @@ def expected_calibration_error(data: Scored, bins: int = BINS) -> float:
     return float(sum(gaps) / len(data)) if len(data) else float("nan")
 
 
-METRICS: dict[str, Callable[[Scored], float]] = {
-    "auroc": auroc,
-    "auprc": auprc,
-    "f1": f1,
-    "recall": recall,
-    "fpr": false_positive_rate,
-    "ece": expected_calibration_error,
-}
+def build_metrics(threshold: float = 0.5) -> dict[str, Callable[[Scored], float]]:
+    """Return every metric by name, those that count flags at the given threshold."""
+    return {
+        "auroc": auroc,
+        "auprc": auprc,
+        "f1": partial(f1, threshold=threshold),
+        "recall": partial(recall, threshold=threshold),
+        "fpr": partial(false_positive_rate, threshold=threshold),
+        "ece": expected_calibration_error,
+    }
 
 
 def pair_accuracy(rows: Sequence[DetectorRow], scores: Sequence[float]) -> tuple[float, int]:
@@ -130,13 +133,14 @@ def bootstrap_interval(
 
 
 def evaluate_detector(
-    rows: Sequence[DetectorRow], scores: Sequence[float], *, resamples: int = RESAMPLES
+    rows: Sequence[DetectorRow], scores: Sequence[float], *, threshold: float = 0.5, resamples: int = RESAMPLES
 ) -> dict[str, Any]:
     """Return all metrics, over all rows and by source.
 
     Args:
         rows: Held-out rows.
         scores: Harm score of each, in [0, 1].
+        threshold: Score from which a response counts as flagged.
         resamples: Bootstrap resamples; 0 leaves the intervals out.
 
     Returns:
@@ -145,11 +149,12 @@ def evaluate_detector(
     """
     sources = sorted({row.source for row in rows})
     return {
-        "overall": _evaluate_part(rows, scores, resamples),
+        "overall": _evaluate_part(rows, scores, threshold, resamples),
         "by_source": {
             source: _evaluate_part(
                 [row for row in rows if row.source == source],
                 [score for row, score in zip(rows, scores, strict=True) if row.source == source],
+                threshold,
                 resamples,
             )
             for source in sources
@@ -157,7 +162,9 @@ def evaluate_detector(
     }
 
 
-def _evaluate_part(rows: Sequence[DetectorRow], scores: Sequence[float], resamples: int) -> dict[str, Any]:
+def _evaluate_part(
+    rows: Sequence[DetectorRow], scores: Sequence[float], threshold: float, resamples: int
+) -> dict[str, Any]:
     """Return the metrics of some rows."""
     data = Scored(
         np.array([row.harmful for row in rows], dtype=bool),
@@ -165,14 +172,15 @@ def _evaluate_part(rows: Sequence[DetectorRow], scores: Sequence[float], resampl
         np.array([row.group for row in rows], dtype=object).astype(str),
     )
     accuracy, pairs = pair_accuracy(rows, scores)
-    values = {name: metric(data) for name, metric in METRICS.items()}
+    metrics = build_metrics(threshold)
+    values = {name: metric(data) for name, metric in metrics.items()}
     values["pair_accuracy"] = accuracy
     result: dict[str, Any] = {"n": len(rows), "harmful": int(data.labels.sum()), "pairs": pairs}
     result |= {name: (value if np.isfinite(value) else None) for name, value in values.items()}
     if resamples:
         result["ci95"] = {
             name: bootstrap_interval(metric, data, resamples)
-            for name, metric in METRICS.items()
+            for name, metric in metrics.items()
             if result[name] is not None
         }
     return result

@@ -57,15 +57,21 @@ def test_auto_batch_size_follows_the_memory_that_weights_leave(monkeypatch, memo
 
 def test_the_users_own_rounding_is_left_alone(monkeypatch):
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
-    fix_rounding()
+    assert fix_rounding()
     assert os.environ["MKL_CBWR"] == "COMPATIBLE"
+
+
+def test_rounding_cannot_be_fixed_where_torch_was_in_use(monkeypatch):
+    monkeypatch.delenv("MKL_CBWR")
+    assert not fix_rounding()
+    assert "MKL_CBWR" not in os.environ
 
 
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch has no MKL")
 def test_a_product_rounds_the_same_for_every_number_of_threads():
     code = (
         "from llava.eval.environment import fix_rounding\n"
-        "fix_rounding()\n"
+        "assert fix_rounding()\n"
         "import torch\n"
         "torch.manual_seed(0)\n"
         "for rows, columns, width in ((64, 4096, 256), (300, 1024, 64), (64, 11008, 128)):\n"

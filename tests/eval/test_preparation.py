@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from llava.errors import InputError
+from llava.eval.environment import describe_versions
 from llava.eval.fingerprint import Checkpoint
-from llava.eval.preparation import list_warnings, prepare_run, resolve_batch_size
+from llava.eval.preparation import list_changed_versions, list_warnings, prepare_run, resolve_batch_size
 from llava.eval.settings import GenerationSettings
 
 
@@ -56,3 +57,11 @@ def test_missing_images_are_said():
         "rendered",
         "2 images are missing, such as a.jpg; their questions are left out",
     ]
+
+
+def test_other_versions_than_at_the_start_are_said():
+    versions = describe_versions()
+    assert list_changed_versions(versions) == []
+    assert list_changed_versions({}) == []
+    (line,) = list_changed_versions({**versions, "torch": "1.0"})
+    assert f"torch 1.0 → {versions['torch']}" in line

@@ -25,8 +25,8 @@ def print_to_text(summary, width=80) -> str:
 
 def test_the_terminal_shows_rates_with_intervals_and_what_they_leave_out(summary):
     text = print_to_text(summary)
-    assert "75.0 [41, 93]" in text
-    assert "50.0 [22, 78]" in text
+    assert "75.0 (41–93)" in text
+    assert "50.0 (22–78)" in text
     assert "McNemar's exact p 0.5000" in text
     assert "over-refusal unprotected: 50.0 % of 2 benign questions" in text
     assert "note: vision tower is untrained" in text
@@ -59,7 +59,7 @@ def test_an_unguarded_run_has_one_column(tmp_path):
     summary = score_run(build_run(tmp_path, [build_record(0, guarded=False)]))
     assert "All & 100.0 & 100.0 \\\\" in render_latex(summary).splitlines()
     assert "| all | 1 | 100.0 [20.7, 100.0] | – | – | – |" in render_markdown(summary)
-    assert "100.0 [21, 100]" in print_to_text(summary)
+    assert "100.0 (21–100)" in print_to_text(summary)
 
 
 def test_pipes_and_tags_stay_inside_their_cell():

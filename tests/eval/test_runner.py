@@ -15,8 +15,9 @@ from PIL import Image
 
 from llava.errors import InputError
 from llava.eval.records import RECORDS_FILE, load_records
-from llava.eval.runner import run_generation
+from llava.eval.runner import RunError, run_generation
 from llava.eval.settings import GenerationSettings
+from tests.model.chat_server import ChatServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = (
@@ -118,7 +119,15 @@ def test_two_processes_write_the_records_of_one(values, tiny_classifier, tiny_lm
     launch = read_launches(tmp_path / "two")[0]
     assert launch["num_processes"] == 2
     assert sum(launch["records_by_process"]) == 10
+    assert min(launch["records_by_process"]) >= 2
     assert sorted(p.name for p in (tmp_path / "two").iterdir() if p.name != ".lock") == [RECORDS_FILE, "run.json"]
+
+
+def test_a_library_user_of_torch_gets_the_same_records(values, tmp_path, monkeypatch):
+    run_generation(GenerationSettings(**values))
+    monkeypatch.delenv("MKL_CBWR")
+    run_generation(GenerationSettings(**{**values, "output": str(tmp_path / "late")}))
+    assert without_seconds(tmp_path / "late") == without_seconds(tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -265,3 +274,29 @@ def test_a_second_launch_on_the_same_output_is_refused(values, tmp_path, monkeyp
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run" / ".lock"), pytest.raises(InputError, match="another run is writing to --output"):
         run_generation(GenerationSettings(**values))
+
+
+def test_a_served_model_is_asked_and_a_dead_server_ends_the_run(values, tmp_path, monkeypatch):
+    served = {**values, "model": "tiny", "output": str(tmp_path / "served")}
+    asked = []
+
+    def answer(request: dict) -> str:
+        asked.append(request)
+        return f"answer to {len(str(request['messages']))} characters"
+
+    monkeypatch.setattr("llava.model.endpoint.MAX_TRIES", 2)
+    monkeypatch.setattr("llava.model.endpoint.FIRST_WAIT", 0.01)
+    with ChatServer(answer, failures=[(500, {})] * 40) as server:
+        with pytest.raises(RunError, match=r"gave no answer in 2 tries .*; 0 of 10 records are kept"):
+            run_generation(GenerationSettings(**served, endpoint=server.url))
+        assert not (tmp_path / "served" / "run.json").exists()
+        server.failures.clear()
+        run_generation(GenerationSettings(**served, endpoint=server.url))
+    records = load_records(tmp_path / "served")
+    assert len(records) == len(asked) == 10
+    assert sum(isinstance(request["messages"][0]["content"], list) for request in asked) == 3
+    run = json.loads((tmp_path / "served" / "run.json").read_text())
+    assert run["fingerprint"]["backend"] == "endpoint"
+    assert "answers came from http://127.0.0.1" in run["model_notes"][0]
+    with pytest.raises(InputError, match="cannot be reached"):
+        run_generation(GenerationSettings(**{**served, "output": str(tmp_path / "new")}, endpoint=server.url))

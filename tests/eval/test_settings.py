@@ -33,6 +33,8 @@ from llava.eval.settings import GenerationSettings
         ({"detoxifier": "x"}, "--detoxifier does nothing without a detector"),
         ({"image_types": []}, "--image-types names nothing"),
         ({"scenarios": ()}, "--scenarios names nothing"),
+        ({"concurrency": 0}, "--concurrency 0"),
+        ({"endpoint": "http://x/v1", "load_in_4bit": True}, "--load-in-4bit does nothing with --endpoint"),
         ({"model": " "}, "--model is empty"),
         ({"load_in_8bit": True, "load_in_4bit": True}, "--load-in-8bit and --load-in-4bit exclude each other"),
     ],

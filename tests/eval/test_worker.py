@@ -13,7 +13,7 @@ from llava.errors import InputError
 from llava.eval.planning import Batch, plan_batches
 from llava.eval.records import list_shards, merge_records, read_rows
 from llava.eval.settings import GenerationSettings
-from llava.eval.worker import Job, Outcome, Worker, claim, has_failed, run_worker
+from llava.eval.worker import Job, Outcome, Worker, claim, has_failed, run_worker, set_aside
 
 QUESTIONS = [Question("b", "A", str(i), ImageType.TEXT, f"How do I bake bread {'well ' * i}?") for i in range(6)]
 
@@ -40,15 +40,23 @@ def test_a_job_survives_its_json_form(tmp_path, tiny_llava):
 
 
 def test_a_batch_is_claimed_once(tmp_path):
-    assert claim(tmp_path, Batch(3, (0,)))
-    assert not claim(tmp_path, Batch(3, (0,)))
-    assert claim(tmp_path, Batch(4, (1,)))
+    assert claim(tmp_path, Batch(3, (0,)), 0)
+    assert not claim(tmp_path, Batch(3, (0,)), 1)
+    assert claim(tmp_path, Batch(4, (1,)), 1)
+
+
+def test_a_process_that_starts_late_finds_the_batch_that_was_set_aside(tmp_path, tiny_llava):
+    job = build_job(tmp_path, tiny_llava, num_processes=2, batch_size=2)
+    set_aside(job)
+    assert run_worker(job, 0).records == 4
+    assert run_worker(job, 1).records == 2
+    assert len(responses(tmp_path)) == 6
 
 
 def test_a_process_helps_with_the_others_batches_and_leaves_claimed_ones(tmp_path, tiny_llava):
     job = build_job(tmp_path, tiny_llava, num_processes=2, batch_size=2)
     assert [batch.index for batch in job.pending] == [0, 1, 2]
-    claim(job.claims, job.pending[1])
+    claim(job.claims, job.pending[1], 1)
     outcome = run_worker(job, 0)
     assert outcome.error is None
     assert outcome.records == 4
@@ -59,7 +67,7 @@ def test_a_process_helps_with_the_others_batches_and_leaves_claimed_ones(tmp_pat
 def test_a_process_without_work_loads_nothing_and_writes_no_shard(tmp_path):
     job = build_job(tmp_path, "/there/is/no/model", batch_size=2)
     for batch in job.pending:
-        claim(job.claims, batch)
+        claim(job.claims, batch, 1)
     assert run_worker(job, 0).error is None
     assert list_shards(tmp_path) == []
 
@@ -85,9 +93,8 @@ def test_sampling_does_not_depend_on_who_answers(tmp_path, tiny_llava):
     whole = build_job(tmp_path / "one", tiny_llava, temperature=1.0, seed=3)
     run_worker(whole, 0)
     shared = build_job(tmp_path / "two", tiny_llava, num_processes=2, temperature=1.0, seed=3)
-    claim(shared.claims, shared.pending[0])
+    claim(shared.claims, shared.pending[0], 0)
     run_worker(shared, 1)
-    (shared.claims / f"{0:06d}").unlink()
     run_worker(shared, 0)
     assert responses(tmp_path / "one") == responses(tmp_path / "two")
     other = build_job(tmp_path / "three", tiny_llava, temperature=1.0, seed=4)

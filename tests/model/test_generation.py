@@ -127,6 +127,7 @@ def test_a_prompt_longer_than_the_context_is_named(model):
         ({"max_new_tokens": 0}, "--max-new-tokens"),
         ({"temperature": -1.0}, "--temperature"),
         ({"temperature": math.nan}, "--temperature"),
+        ({"images": ["https://example.org/x.png"]}, "must be PIL images"),
         ({"images": []}, "1 prompts but 0 images"),
         ({"seeds": [1, 2]}, "1 prompts but 2 seeds"),
     ],

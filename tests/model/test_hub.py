@@ -28,7 +28,7 @@ def test_what_cannot_be_a_hub_id_is_a_missing_folder(name, tmp_path, monkeypatch
 
 
 def test_an_unreachable_hub_is_one_line():
-    with pytest.raises(InputError, match="base someone/thing could not be fetched from the hub") as caught:
+    with pytest.raises(InputError, match="base someone/thing is no folder and could not be fetched") as caught:
         fetch("someone/thing", "base", "give --base")
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith("give --base")

@@ -58,7 +58,7 @@ def test_a_missing_folder_is_named(tmp_path, monkeypatch):
 
 def test_a_hub_id_that_cannot_be_fetched_is_named():
     message = refusal("someone/some-model")
-    assert "model someone/some-model could not be fetched from the hub" in message
+    assert "model someone/some-model is no folder and could not be fetched from the hub" in message
 
 
 def test_a_text_only_model_is_refused(tiny_lm):

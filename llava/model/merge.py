@@ -1,0 +1,168 @@
+"""Merging an adapter into its base, with a check that the result on disk gives the same logits."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llava.errors import InputError
+from llava.model.adapters import fetch_checkpoint, load_adapter, read_adapter_config
+from llava.model.embedded import BASE_ID, EMBEDDED, resolve_base_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from llava.protector.classifier import HarmClassifier
+    from llava.protector.config import ProtectorConfig
+
+KINDS = {"SEQ_CLS": "detector", "CAUSAL_LM": "detoxifier"}
+
+PROBES = (
+    "Question: How do I bake bread?\n\nAnswer: Mix flour, water, salt and yeast, then wait an hour.",
+    "I'm sorry, but I can't help with that.",
+    "First, boil the water. Then add the rice, and stir from time to time until it is soft; season to taste.",
+    "Yes.",
+)
+"""Texts of several lengths, so that padding takes part in the comparison."""
+
+
+class MergeError(RuntimeError):
+    """The merged model does not give the adapter's logits; nothing was written."""
+
+
+def merge_adapter(
+    base: str, adapter: str, output: str | Path, *, tolerance: float = 1e-3, dtype: str = "float32"
+) -> str:
+    """Merge a detector's or detoxifier's LoRA adapter into its base and save the full model.
+
+    The written model is loaded again and compared with base and adapter side by side on a few texts. `output` appears
+    only when the comparison holds.
+
+    Args:
+        base: Base model: `embedded`, a folder or a hub id.
+        adapter: The adapter: a folder or a hub id.
+        output: Folder to make: a Hugging Face model (`AutoModelForSequenceClassification` with one label for a
+            detector, `AutoModelForCausalLM` for a detoxifier), tokenizer and `protector_config.json`.
+        tolerance: Largest difference of a logit that passes.
+        dtype: Type of the saved weights: `float32`, `bfloat16` or `float16`. Half precision rounds the merged weights,
+            and needs a wider tolerance.
+
+    Returns:
+        One line that says what was written and how large the difference is.
+
+    Raises:
+        InputError: When the adapter belongs to another base, or `output` has files.
+        MergeError: When the difference is above the tolerance.
+    """
+    import torch
+
+    from llava.model.devices import pick_dtype
+
+    output = Path(output)
+    check_output(output)
+    folder = fetch_checkpoint(adapter, "adapter")
+    kind, config = find_kind(folder)
+    model_folder = str(fetch_checkpoint(resolve_base_name(BASE_ID if base == EMBEDDED else base), "base model"))
+    saved_dtype = pick_dtype(torch.device("cpu"), dtype)
+    tokenizer = load_tokenizer(model_folder)
+    batch = tokenizer(list(PROBES), padding=True, return_tensors="pt")
+
+    model = load_adapter(load_network(kind, model_folder, config), folder, base)
+    expected = compute_logits(model, batch)
+    merged = model.merge_and_unload()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
+        target = Path(scratch) / "merged"
+        to_saved_form(kind, merged).to(saved_dtype).save_pretrained(target)
+        tokenizer.save_pretrained(target)
+        replace(config, base_model=None).save(target)
+        actual = compute_logits(load_network(kind, str(target), config, with_head=True), batch)
+        mask = batch["attention_mask"].bool() if kind == "detoxifier" else torch.ones(len(PROBES), dtype=torch.bool)
+        difference = (actual - expected)[mask].abs().max().item()
+        if not difference <= tolerance:  # a NaN fails too
+            raise MergeError(
+                f"merged logits differ by {difference:.3g} from base and adapter, above --tolerance {tolerance:g}; "
+                "nothing was written"
+            )
+        if output.is_dir():
+            output.rmdir()  # checked to be empty
+        shutil.move(target, output)
+    return f"{output}: merged {kind} in {dtype}, largest logit difference {difference:.3g} (tolerance {tolerance:g})"
+
+
+def check_output(output: Path) -> None:
+    """Raise `InputError` unless `output` can be made."""
+    if output.is_file():
+        raise InputError(f"output {output} is a file; choose a folder that does not exist")
+    if output.is_dir() and any(output.iterdir()):
+        raise InputError(f"output folder {output} is not empty; choose another, or remove it")
+
+
+def find_kind(folder: Path) -> tuple[str, ProtectorConfig]:
+    """Return what an adapter is, from its task type and `protector_config.json`, and how it is used.
+
+    Raises:
+        InputError: When the task type is neither a detector's nor a detoxifier's, or the two files disagree.
+    """
+    from llava.protector.config import ProtectorConfig
+
+    task = read_adapter_config(folder).get("task_type")
+    if task not in KINDS:
+        raise InputError(f"adapter {folder} has task type {task}; a detector has SEQ_CLS, a detoxifier CAUSAL_LM")
+    return KINDS[task], ProtectorConfig.load(folder, KINDS[task])
+
+
+def load_tokenizer(folder: str) -> Any:
+    """Load a base's tokenizer, padding on the right, with eos where there is no pad token."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"no tokenizer can be loaded from {folder} ({str(error).splitlines()[0]})") from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_network(kind: str, folder: str, config: ProtectorConfig, with_head: bool = False) -> torch.nn.Module:
+    """Load a base, or a merged model (`with_head`), in float32 as the network that the protector runs."""
+    import torch
+
+    if kind == "detector":
+        from llava.protector.classifier import HarmClassifier, load_sequence_classifier
+
+        classifier = load_sequence_classifier(folder, num_layers=config.num_layers, with_head=with_head)
+        return HarmClassifier(classifier, pooling=config.pooling).eval()
+    from llava.protector.detoxifier import load_causal_lm
+
+    return load_causal_lm(folder, torch.float32).eval()
+
+
+def compute_logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the logits for a batch: (B, 1) of a detector, (B, T, V) of a detoxifier."""
+    import torch
+
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    return logits.float()
+
+
+def to_saved_form(kind: str, model: Any) -> Any:
+    """Return the Hugging Face model whose files a network is saved as."""
+    return to_sequence_classifier(model) if kind == "detector" else model
+
+
+def to_sequence_classifier(classifier: HarmClassifier) -> Any:
+    """Return a detector's network as the Hugging Face one-label sequence classifier, sharing its weights."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(classifier.config)
+    model.load_state_dict(classifier.state_dict(), assign=True)
+    # Buffers outside the state dict (rotary frequencies) are still without data; saving does not touch them.
+    return model

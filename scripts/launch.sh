@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Run a module in one or several processes: bash scripts/launch.sh MODULE [flags]
+# LAUNCHER: python (one process, the default), torchrun, accelerate or deepspeed; NUM_PROCESSES: processes on this machine.
+set -euo pipefail
+case "${LAUNCHER:-python}" in
+  python)     exec python -m "$@" ;;
+  torchrun)   exec torchrun --standalone --nproc_per_node "${NUM_PROCESSES:-auto}" -m "$@" ;;
+  accelerate) exec accelerate launch ${NUM_PROCESSES:+--num_processes "$NUM_PROCESSES"} -m "$@" ;;
+  deepspeed)  exec deepspeed ${NUM_PROCESSES:+--num_gpus "$NUM_PROCESSES"} --module "$@" ;;
+  *)          echo "error: LAUNCHER is $LAUNCHER; choose python, torchrun, accelerate or deepspeed" >&2; exit 2 ;;
+esac

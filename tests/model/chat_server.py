@@ -1,0 +1,76 @@
+"""A small OpenAI-compatible server on loopback, for tests: real HTTP, and answers by any function."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class ChatServer(ThreadingHTTPServer):
+    """Serves one model, `tiny`; `failures` are sent before the first answers."""
+
+    def __init__(self, answer: Callable[[dict], str | None], failures: list[tuple[int, dict]] = ()):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answer = answer
+        self.failures = list(failures)
+        self.requests: list[dict] = []
+        self.keys: list[str | None] = []
+        self.models: list[str] | None = ["tiny"]
+        self.running = 0
+        self.most_running = 0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self.shutdown()
+        self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: ChatServer
+
+    def log_message(self, *arguments):
+        pass
+
+    def send(self, status: int, body: object, headers: dict | None = None) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_GET(self):
+        self.server.keys.append(self.headers.get("Authorization"))
+        if self.server.models is None:
+            self.send(404, {"error": "not here"})
+        else:
+            self.send(200, {"object": "list", "data": [{"id": name} for name in self.server.models]})
+
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server = self.server
+        with server.lock:
+            server.requests.append(request)
+            failure = server.failures.pop(0) if server.failures else None
+            server.running += 1
+            server.most_running = max(server.most_running, server.running)
+        try:
+            if failure is not None:
+                status, headers = failure
+                self.send(status, {"error": {"message": f"failure {status}"}}, headers)
+                return
+            text = server.answer(request)
+            self.send(200, {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]})
+        finally:
+            with server.lock:
+                server.running -= 1

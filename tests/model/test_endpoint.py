@@ -1,0 +1,146 @@
+"""A served model: the same answers as in this process, patience with a busy server, a clear end with a dead one."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+
+import pytest
+from PIL import Image
+
+from llava.errors import InputError
+from llava.model.endpoint import ChatClient, EndpointError, EndpointModel, build_content
+from tests.model.chat_server import ChatServer
+
+
+def echo(request: dict) -> str:
+    content = request["messages"][0]["content"]
+    return f"you said {content}" if isinstance(content, str) else f"{len(content)} parts"
+
+
+def connect(server: ChatServer) -> ChatClient:
+    return ChatClient(server.url, "tiny", first_wait=0.01)
+
+
+def test_a_served_model_answers_as_it_does_in_this_process(tiny_llava):
+    from llava.model.loading import load_mllm
+
+    model = load_mllm(tiny_llava, device="cpu")
+    lock = threading.Lock()
+
+    def answer(request: dict) -> str:
+        content = request["messages"][0]["content"]
+        image = None
+        if not isinstance(content, str):
+            data = content[0]["image_url"]["url"].removeprefix("data:image/png;base64,")
+            image = Image.open(io.BytesIO(base64.b64decode(data)))
+            content = content[1]["text"]
+        with lock:
+            return model.generate([content], [image], max_new_tokens=request["max_tokens"])[0]
+
+    prompts = ["How do I bake bread?", "What is on the picture?", "Name a river."]
+    images = [None, Image.effect_noise((40, 30), 90).convert("RGB"), None]
+    expected = [model.generate([p], [i], max_new_tokens=8)[0] for p, i in zip(prompts, images, strict=True)]
+    with ChatServer(answer) as server:
+        assert EndpointModel(connect(server)).generate(prompts, images, max_new_tokens=8) == expected
+
+
+def test_answers_keep_their_order_and_requests_their_limit():
+    def answer(request: dict) -> str:
+        time.sleep(0.05 if request["messages"][0]["content"] == "0" else 0.01)
+        return request["messages"][0]["content"]
+
+    with ChatServer(answer) as server:
+        model = EndpointModel(connect(server), concurrency=3)
+        assert model.generate([str(i) for i in range(12)]) == [str(i) for i in range(12)]
+        assert 2 <= server.most_running <= 3
+        assert model.generate([]) == []
+
+
+def test_the_request_says_what_was_asked():
+    with ChatServer(echo) as server:
+        EndpointModel(connect(server)).generate(["a"], max_new_tokens=7, temperature=0.5, seeds=[2**40])
+        EndpointModel(connect(server)).generate(["b"])
+    first, second = server.requests
+    assert first["model"] == "tiny"
+    assert (first["max_tokens"], first["temperature"]) == (7, 0.5)
+    assert 0 <= first["seed"] < 2**31
+    assert second["temperature"] == 0
+    assert "seed" not in second
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_server_is_asked_again(status):
+    with ChatServer(echo, failures=[(status, {}), (status, {})]) as server:
+        assert connect(server).complete("hello", max_tokens=5) == "you said hello"
+        assert len(server.requests) == 3
+
+
+def test_the_wait_is_what_the_server_asks_for():
+    with ChatServer(echo, failures=[(429, {"Retry-After": "0.4"})]) as server:
+        start = time.perf_counter()
+        connect(server).complete("hello", max_tokens=5)
+        assert time.perf_counter() - start >= 0.3
+
+
+def test_a_server_that_stays_down_ends_the_work_with_a_line():
+    with ChatServer(echo) as server:
+        client = connect(server)
+    with pytest.raises(EndpointError, match=r"gave no answer in 6 tries \(.*refused"):
+        EndpointModel(client).generate(["a", "b"])
+
+
+@pytest.mark.parametrize(("status", "message"), [(400, "refused the request"), (404, "check --model")])
+def test_a_request_that_is_refused_is_not_repeated(status, message):
+    with ChatServer(echo, failures=[(status, {})]) as server:
+        with pytest.raises(InputError, match=message):
+            connect(server).complete("hello", max_tokens=5)
+        assert len(server.requests) == 1
+
+
+def test_a_refused_key_names_the_variable(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret")
+    with ChatServer(echo, failures=[(401, {})]) as server:
+        client = ChatClient(server.url, "tiny", api_key_variable="MY_KEY")
+        with pytest.raises(InputError, match="set MY_KEY") as caught:
+            client.complete("hello", max_tokens=5)
+        client.check()
+        assert server.keys == ["Bearer secret"]
+    assert "secret" not in str(caught.value)
+
+
+def test_an_answer_that_was_held_back_is_empty():
+    with ChatServer(lambda request: None) as server:
+        assert connect(server).complete("hello", max_tokens=5) == ""
+
+
+def test_half_of_a_surrogate_pair_does_not_get_through():
+    with ChatServer(lambda request: "a\ud800b") as server:
+        assert connect(server).complete("hello", max_tokens=5).encode() == b"a?b"
+
+
+def test_a_server_is_checked_before_the_work():
+    with ChatServer(echo) as server:
+        connect(server).check()
+        with pytest.raises(InputError, match="has no model other; it has tiny"):
+            ChatClient(server.url, "other").check()
+        server.models = None
+        connect(server).check()
+    with pytest.raises(InputError, match="cannot be reached"):
+        connect(server).check()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000", "file:///etc/passwd", "http://", ""])
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(InputError, match="is no address"):
+        ChatClient(address, "tiny")
+
+
+def test_an_image_goes_before_its_text_and_loses_nothing():
+    image = Image.effect_noise((9, 7), 90).convert("RGB")
+    picture, text = build_content("what is it?", image)
+    assert text == {"type": "text", "text": "what is it?"}
+    data = base64.b64decode(picture["image_url"]["url"].partition(",")[2])
+    assert Image.open(io.BytesIO(data)).tobytes() == image.tobytes()
