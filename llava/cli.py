@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from llava import __version__
 from llava.cli_config import join_lists, read_config, split_list
-from llava.errors import InputError
+from llava.errors import FailedRunError, InputError
 
 app = typer.Typer(
     name="mllm-protector",
@@ -77,6 +76,10 @@ def generate(
     batch_size: Annotated[str, typer.Option(help="Questions a forward pass, or auto.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads of one process [shared evenly].")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Ask an OpenAI-compatible server at this URL; --model is its name there.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="Requests under way at a time with --endpoint.")] = 8,
     device: Device = None,
     dtype: Dtype = "auto",
     attn_implementation: Annotated[str | None, typer.Option(help="eager, sdpa, flash_attention_2 [chosen].")] = None,
@@ -100,7 +103,9 @@ def generate(
 @app.command()
 def score(
     folder: RunFolder,
-    judge: Annotated[list[str] | None, typer.Option(help="detector, detector:PATH or keyword; several.")] = None,
+    judge: Annotated[
+        list[str] | None, typer.Option(help="keyword, detector[:PATH], guard:PATH, chat:MODEL[@URL]; several.")
+    ] = None,
     device: Device = None,
     dtype: Dtype = "auto",
     config: Config = None,
@@ -118,6 +123,21 @@ def report(folder: RunFolder, config: Config = None) -> None:
     from llava.eval.report import render_report
 
     typer.echo(render_report(folder))
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Scored runs; the first one is the reference.")],
+    output: Annotated[Path | None, typer.Option(help="Markdown file to write as well.")] = None,
+) -> None:
+    """Put scored runs side by side, each tested against the first."""
+    from llava.eval.comparison import compare_runs, print_comparison, render_comparison
+    from llava.files import write_text_atomic
+
+    rows = compare_runs(folders)
+    if output is not None:
+        write_text_atomic(output, render_comparison(rows))
+    print_comparison(rows)
 
 
 @app.command()
@@ -182,6 +202,24 @@ def merge(
 
 
 @app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="LLaVA checkpoint: folder or hub id.")],
+    output: Annotated[Path, typer.Option(help="Folder to make.")],
+    to: Annotated[str, typer.Option(help="hf (from the original format) or original (from HF-native).")] = "hf",
+    base: Annotated[str | None, typer.Option(help="Language model of a LoRA or projector-only checkpoint.")] = None,
+    vision_tower: Annotated[str | None, typer.Option(help="CLIP tower, when the one named cannot be reached.")] = None,
+    prompt_version: Annotated[str | None, typer.Option(help="v0, v1 or llama_2 [the checkpoint's own].")] = None,
+) -> None:
+    """Convert a LLaVA checkpoint, original to HF-native or back, and prove that its logits are the same."""
+    from llava.model.convert import convert_checkpoint
+
+    difference = convert_checkpoint(
+        source, output, to=to, base=base, vision_tower=vision_tower, prompt_version=prompt_version
+    )
+    typer.echo(f"{output}: largest logit difference {difference:.2e}")
+
+
+@app.command()
 def quickstart(
     output: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("quickstart-output"),
     num_processes: Annotated[int | None, typer.Option(help="Processes that share the work [detected].")] = None,
@@ -237,14 +275,14 @@ def main(argv: list[str] | None = None) -> int:
         result: Any = app(args=arguments, standalone_mode=False, prog_name="mllm-protector")
     except InputError as error:
         return _fail(str(error), 2)
+    except FailedRunError as error:
+        return _fail(str(error), 1)
     except KeyboardInterrupt:
         return _fail("interrupted; run the same command again to go on", 130)
     except Exception as error:
         # Typer's own usage errors carry their message and code; its class has moved between versions.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             return _fail(f"{error.format_message()} (see --help)", 2)
-        if dataclasses.is_dataclass(error) or type(error).__name__ == "RunError":
-            return _fail(str(error), getattr(error, "exit_code", 1))
         raise
     return result if isinstance(result, int) else 0
 

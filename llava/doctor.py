@@ -13,7 +13,7 @@ from pathlib import Path
 REQUIRED = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "tokenizers", "pillow", "gguf")
 EXTRAS = {
     "train": ("trl", "deepspeed", "tensorboard"),
-    "eval": ("httpx", "scikit-learn"),
+    "eval": ("scikit-learn",),
     "dev": ("pytest", "hypothesis", "ruff", "mypy"),
 }
 QUANTIZATION = "bitsandbytes"

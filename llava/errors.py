@@ -1,4 +1,4 @@
-"""The one exception that means "the user's input is at fault"."""
+"""The two exceptions whose message is all that the user needs: bad input, and a run that failed."""
 
 from __future__ import annotations
 
@@ -9,4 +9,11 @@ class InputError(ValueError):
     The message is one line that names the file or flag and the remedy. Commands print it to stderr
     as `error: ...` without a traceback and exit with code 2. Anything else that escapes a command is a
     defect or a failed run.
+    """
+
+
+class FailedRunError(RuntimeError):
+    """Report a run that failed though its input was fine: a process died, a self-check did not hold.
+
+    The message is one line. Commands print it as `error: ...` without a traceback and exit with code 1.
     """

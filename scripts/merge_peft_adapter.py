@@ -1,6 +1,6 @@
 """Merge a LoRA adapter into its base and check the result; see `llava/model/merge.py`.
 
-    python scripts/merge_peft_adapter.py --base_model_name BASE --adapter_model_name ADAPTER --output_name FOLDER
+python scripts/merge_peft_adapter.py --base_model_name BASE --adapter_model_name ADAPTER --output_name FOLDER
 """
 
 from __future__ import annotations

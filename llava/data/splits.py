@@ -51,8 +51,8 @@ def split_of(prompt: str, seed: int = SPLIT_SEED, fraction: float = HELD_OUT_FRA
         fraction: Share of prompts held out, in [0, 1].
 
     Example:
-        >>> split_of("How do I bake bread?"), split_of("How do I bake bread?", fraction=1.0)
-        ('train', 'held_out')
+        >>> split_of("How do I bake bread?"), split_of("How do I bake cake?")
+        ('held_out', 'train')
     """
     digest = hashlib.sha256(f"{SALT}/{seed}/{normalise_prompt(prompt)}".encode()).digest()
     return "held_out" if int.from_bytes(digest[:8], "big") < fraction * 2**64 else "train"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from llava.errors import InputError
+from llava.errors import FailedRunError, InputError
 from llava.eval.environment import ROUNDING, ROUNDING_VARIABLE, count_cores
 from llava.eval.worker import FAILURE, Job, Outcome, run_worker
 from llava.files import read_json
@@ -34,7 +34,7 @@ SLOWEST_BATCH = timedelta(days=7)
 BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from llava.eval.worker import main; main()"
 
 
-class RunError(RuntimeError):
+class RunError(FailedRunError):
     """A run that did not finish although its input was good; its records so far are kept."""
 
 

@@ -22,35 +22,6 @@ def is_adapter(folder: str | Path) -> bool:
     return (Path(folder) / CONFIG_FILE).is_file()
 
 
-def fetch_checkpoint(path_or_id: str, what: str) -> Path:
-    """Return the local folder of a checkpoint, fetching a hub id when it is not a folder.
-
-    Args:
-        path_or_id: Folder or hub id (`owner/name`).
-        what: What it is, for the error message ("detector").
-
-    Raises:
-        InputError: When there is no such folder and no such repository can be reached.
-    """
-    path = Path(path_or_id).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise InputError(f"{what} {path_or_id} is a file; give the checkpoint folder that holds it")
-    if not re.fullmatch(r"[\w][\w.\-]*/[\w.\-]+", path_or_id):
-        raise InputError(f"{what} folder {path_or_id} does not exist; check the path or give a hub id (owner/name)")
-    from huggingface_hub import snapshot_download
-
-    try:
-        # No pickles from strangers unless nothing else is there; weights are then read with weights_only=True.
-        return Path(snapshot_download(path_or_id, ignore_patterns=["*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx"]))
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{what} {path_or_id} is no local folder and cannot be fetched from the hub ({reason}); check the name"
-        ) from None
-
-
 def read_adapter_config(folder: str | Path) -> dict[str, Any]:
     """Read `adapter_config.json`, checking that it describes a LoRA adapter.
 

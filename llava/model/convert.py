@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from llava.errors import InputError
+from llava.errors import FailedRunError, InputError
 from llava.model.cache import build_once, cache_dir, folder_fingerprint, write_folder_atomic
 from llava.model.hub import fetch
 from llava.model.llava_format import TOWER_FOLDER, OriginalCheckpoint, recognise
@@ -40,7 +40,7 @@ def convert_checkpoint(
 
     Raises:
         InputError: When the source cannot be converted or the output is in the way.
-        RuntimeError: When the logits differ by more than 1e-4; no output is left then.
+        FailedRunError: When the logits differ by more than 1e-4; no output is left then.
     """
     target = Path(output)
     checkpoint = _check_request(source, target, to, prompt_version)
@@ -56,7 +56,7 @@ def convert_checkpoint(
             difference = _to_original(checkpoint, folder, vision_tower or str(target.resolve() / TOWER_FOLDER))
         # Written so that a difference that is no number fails too.
         if not difference <= MAX_LOGIT_DIFFERENCE:
-            raise RuntimeError(
+            raise FailedRunError(
                 f"the converted checkpoint's logits differ by {difference:.2e}, more than {MAX_LOGIT_DIFFERENCE}; "
                 "nothing was written"
             )
@@ -101,7 +101,7 @@ def _to_original(hf_folder: Path, folder: Path, vision_tower: str) -> float:
     export_original(hf_folder, folder, vision_tower)
     written = recognise(folder)
     if written is None:
-        raise RuntimeError("the written checkpoint is not recognised as an original LLaVA; nothing was written")
+        raise FailedRunError("the written checkpoint is not recognised as an original LLaVA; nothing was written")
     return logit_difference(OriginalSource(written, vision_tower=str(folder / TOWER_FOLDER)), hf_folder)
 
 

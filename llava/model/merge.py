@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llava.errors import InputError
-from llava.model.adapters import fetch_checkpoint, load_adapter, read_adapter_config
+from llava.errors import FailedRunError, InputError
+from llava.model.adapters import load_adapter, read_adapter_config
 from llava.model.embedded import BASE_ID, EMBEDDED, resolve_base_name
+from llava.model.hub import fetch
+from llava.model.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedConfig, PreTrainedModel
 
-    from llava.protector.classifier import HarmClassifier
     from llava.protector.config import ProtectorConfig
 
 KINDS = {"SEQ_CLS": "detector", "CAUSAL_LM": "detoxifier"}
@@ -29,7 +31,7 @@ PROBES = (
 """Texts of several lengths, so that padding takes part in the comparison."""
 
 
-class MergeError(RuntimeError):
+class MergeError(FailedRunError):
     """The merged model does not give the adapter's logits; nothing was written."""
 
 
@@ -63,18 +65,21 @@ def merge_adapter(
 
     output = Path(output)
     check_output(output)
-    folder = fetch_checkpoint(adapter, "adapter")
+    folder = fetch(adapter, "adapter", "check the path or the hub id")
     kind, config = find_kind(folder)
-    model_folder = str(fetch_checkpoint(resolve_base_name(BASE_ID if base == EMBEDDED else base), "base model"))
+    model_folder = str(
+        fetch(resolve_base_name(BASE_ID if base == EMBEDDED else base), "base model", "check the path or the hub id")
+    )
     saved_dtype = pick_dtype(torch.device("cpu"), dtype)
     tokenizer = load_tokenizer(model_folder)
     batch = tokenizer(list(PROBES), padding=True, return_tensors="pt")
 
-    model = load_adapter(load_network(kind, model_folder, config), folder, base)
+    with quiet_transformers():
+        model = load_adapter(load_network(kind, model_folder, config), folder, base)
     expected = compute_logits(model, batch)
     merged = model.merge_and_unload()
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
+    with quiet_transformers(), tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
         target = Path(scratch) / "merged"
         to_saved_form(kind, merged).to(saved_dtype).save_pretrained(target)
         tokenizer.save_pretrained(target)
@@ -153,16 +158,16 @@ def compute_logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> to
 
 def to_saved_form(kind: str, model: Any) -> Any:
     """Return the Hugging Face model whose files a network is saved as."""
-    return to_sequence_classifier(model) if kind == "detector" else model
+    return to_sequence_classifier(model.config, model.state_dict()) if kind == "detector" else model
 
 
-def to_sequence_classifier(classifier: HarmClassifier) -> Any:
-    """Return a detector's network as the Hugging Face one-label sequence classifier, sharing its weights."""
+def to_sequence_classifier(config: PreTrainedConfig, state: dict[str, torch.Tensor]) -> PreTrainedModel:
+    """Return the Hugging Face one-label sequence classifier for a detector's config and weights, which it shares."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
+    # Only what is in the state dict gets data (rotary frequencies do not); that is what saving writes.
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(classifier.config)
-    model.load_state_dict(classifier.state_dict(), assign=True)
-    # Buffers outside the state dict (rotary frequencies) are still without data; saving does not touch them.
+        model = AutoModelForSequenceClassification.from_config(config)
+    model.load_state_dict(state, assign=True)
     return model

@@ -40,10 +40,11 @@ def open_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> Prot
     Raises:
         InputError: When the folder is missing, or holds something else.
     """
-    from llava.model.adapters import fetch_checkpoint, is_adapter, read_adapter_config
+    from llava.model.adapters import is_adapter, read_adapter_config
     from llava.model.embedded import resolve_adapter, resolve_base_name
+    from llava.model.hub import fetch
 
-    folder = fetch_checkpoint(resolve_adapter(kind, path_or_id), kind)
+    folder = fetch(resolve_adapter(kind, path_or_id), kind, "check the path or the hub id")
     config = ProtectorConfig.load(folder, kind)
     if not is_adapter(folder):
         if not (folder / "config.json").is_file():
@@ -60,7 +61,7 @@ def open_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> Prot
     named = base or config.base_model or adapter.get("base_model_name_or_path")
     if not named:
         raise InputError(f"adapter {folder} does not say which base it belongs to; name the base model")
-    model = fetch_checkpoint(resolve_base_name(named), f"base model of {kind} {folder}:")
+    model = fetch(resolve_base_name(named), f"base model of {kind} {folder}:", "name its own base")
     return ProtectorCheckpoint(folder, str(model), folder, config)
 
 
@@ -74,10 +75,13 @@ def load_tokenizer(checkpoint: ProtectorCheckpoint) -> PreTrainedTokenizerFast:
     """
     from transformers import AutoTokenizer
 
+    from llava.model.quiet import quiet_transformers
+
     own = (checkpoint.folder / "tokenizer_config.json").is_file()
     source = str(checkpoint.folder) if own else checkpoint.model
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"no tokenizer can be loaded from {source} ({reason}); copy its tokenizer files") from None

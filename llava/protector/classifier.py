@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from llava.errors import InputError
+from llava.model.quiet import quiet_transformers
 
 
 class HarmClassifier(nn.Module):
@@ -117,9 +118,11 @@ def load_sequence_classifier(
             config.num_hidden_layers = min(num_layers, config.num_hidden_layers)
             if getattr(config, "layer_types", None):
                 config.layer_types = config.layer_types[: config.num_hidden_layers]
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            base, config=config, dtype=dtype, output_loading_info=True, **options
-        )
+        # What is missing is checked below; the layers left out on purpose need no warning.
+        with quiet_transformers():
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                base, config=config, dtype=dtype, output_loading_info=True, **options
+            )
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise

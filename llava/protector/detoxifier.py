@@ -137,8 +137,11 @@ def load_causal_lm(path: str, dtype: torch.dtype, **options: Any) -> PreTrainedM
     """
     from transformers import AutoModelForCausalLM
 
+    from llava.model.quiet import quiet_transformers
+
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True, **options)
+        with quiet_transformers():
+            model, info = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path} cannot be loaded as a causal LM ({reason}); check the checkpoint") from None

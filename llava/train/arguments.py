@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 import torch
 import yaml
@@ -40,6 +41,11 @@ class DataArguments:
     )
     held_out_fraction: float = option(HELD_OUT_FRACTION, "Share of prompts held out when there is no --eval-data.")
     split_seed: int = option(SPLIT_SEED, "Seed of that split.")
+    near_duplicates: Optional[float] = option(  # noqa: UP045
+        None,
+        "Drop training rows whose word triples overlap this much (Jaccard) with another or a held-out one. Equal rows "
+        "are always dropped.",
+    )
     max_rows: Optional[int] = option(None, "Use at most this many training rows (the first ones); for trials.")  # noqa: UP045
     dry_run: bool = option(False, "Print what the data looks like and stop.")
 
@@ -129,6 +135,14 @@ class RunArguments(TrainingArguments):
         self._n_gpu = min(1, self.n_gpu)
 
 
+class FlagParser(HfArgumentParser):
+    """A parser that reports bad flags in one line, without two pages of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing and leaving."""
+        raise InputError(f"{message}; --help lists all flags")
+
+
 def parse_arguments(classes: tuple[type, ...], argv: list[str] | None, description: str) -> tuple[Any, ...]:
     """Read the command line into one object a class.
 
@@ -140,14 +154,16 @@ def parse_arguments(classes: tuple[type, ...], argv: list[str] | None, descripti
         description: Shown by `--help`.
 
     Raises:
-        InputError: When the file is missing or corrupt, or has a key that is no flag.
-        SystemExit: For `--help` and unknown flags.
+        InputError: When a flag is unknown or has a bad value, the file is missing or corrupt, or it has a key that is
+            no flag.
+        SystemExit: For `--help`.
     """
     argv = sys.argv[1:] if argv is None else argv
+    # A parser of its own: the file's values must be known before the others are parsed.
     config_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     config_parser.add_argument("--config")
     known, flags = config_parser.parse_known_args(argv)
-    parser = HfArgumentParser(classes, description=description, allow_abbrev=False)
+    parser = FlagParser(classes, description=description, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE.yaml", help="Defaults for all other flags.")
     if known.config:
         values = read_config(known.config)
@@ -156,7 +172,12 @@ def parse_arguments(classes: tuple[type, ...], argv: list[str] | None, descripti
             if key not in names:
                 raise InputError(f"{known.config}: unknown key {key}; keys are the flags of --help")
         parser.set_defaults(**values)
-    *parsed, _ = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
+    *parsed, _, unknown = parser.parse_args_into_dataclasses(
+        flags, look_for_args_file=False, return_remaining_strings=True
+    )
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], parser._option_string_actions, n=1)
+        parser.error(f"unknown flag {unknown[0]}" + (f" (did you mean {near[0]}?)" if near else ""))
     return tuple(parsed)
 
 

@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import yaml
 
+from llava.data.dedup import Row, drop_duplicates
 from llava.data.pairs_sources import MixturePart, parse_mixture
-from llava.data.splits import RowT, split_rows
+from llava.data.splits import split_rows
 from llava.errors import InputError
 from llava.files import write_text_atomic
 from llava.model.devices import pick_device, pick_dtype
+from llava.model.merge import to_sequence_classifier
+from llava.protector.classifier import HarmClassifier
 from llava.protector.config import ProtectorConfig
 from llava.train.arguments import RESOLVED_NAME, DataArguments, ModelArguments
+from llava.train.language_model import language_model_folder
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -44,12 +48,15 @@ def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] |
 
 def resolve_base(arguments: ModelArguments) -> tuple[str, str]:
     """Return where the base is loaded from and the name that the checkpoint records."""
-    from llava.model.adapters import fetch_checkpoint
+    from llava.model.hub import fetch
     from llava.model.embedded import BASE_ID, EMBEDDED, resolve_base_name
 
     name = BASE_ID if arguments.base == EMBEDDED else arguments.base
-    folder = fetch_checkpoint(resolve_base_name(name), "base model")
-    return str(folder), arguments.base_name or name
+    checkpoint = fetch(resolve_base_name(name), "base model", "check --base")
+    folder = language_model_folder(checkpoint)
+    # Whoever uses the adapter later needs a plain language model, wherever it was taken from.
+    found = name if folder == checkpoint else str(folder)
+    return str(folder), arguments.base_name or found
 
 
 def load_base_tokenizer(folder: str) -> PreTrainedTokenizerFast:
@@ -209,6 +216,8 @@ def save_checkpoint(
         model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
         (Path(folder) / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
     else:
+        if isinstance(model, HarmClassifier):
+            model = to_sequence_classifier(model.config, state)
         model.save_pretrained(folder, state_dict=state)
         tokenizer.save_pretrained(folder)
     config.save(folder)
@@ -216,8 +225,8 @@ def save_checkpoint(
 
 
 def load_split(
-    data: DataArguments, load: Callable[[Sequence[MixturePart], Literal["train", "test"]], list[RowT]]
-) -> tuple[list[RowT], list[RowT]]:
+    data: DataArguments, load: Callable[[Sequence[MixturePart], Literal["train", "test"]], list[Row]]
+) -> tuple[list[Row], list[Row]]:
     """Return training and held-out rows, read with `load`.
 
     Raises:
@@ -228,6 +237,9 @@ def load_split(
         held_out = load(parse_mixture(data.eval_data, "--eval-data"), "test")
     else:
         rows, held_out = split_rows(rows, data.split_seed, data.held_out_fraction)
+    rows, repeated, leaked = drop_duplicates(rows, held_out, data.near_duplicates)
+    if repeated or leaked:
+        logger.info("dropped %d training rows that repeat others, %d that repeat held-out ones", repeated, leaked)
     rows = rows[: data.max_rows]
     if not rows:
         raise InputError(f"--train-data {data.train_data} leaves no training row; lower --held-out-fraction")

@@ -21,6 +21,7 @@ from llava.data.pairs import load_detoxifier_rows
 from llava.data.pairs_sources import parse_mixture
 from llava.errors import InputError
 from llava.files import write_json
+from llava.model.quiet import quiet_transformers
 from llava.protector.config import ProtectorConfig
 from llava.protector.detoxifier import load_causal_lm
 from llava.train.arguments import (
@@ -164,7 +165,8 @@ def train(argv: list[str] | None = None) -> None:
         print(describe_detoxifier_data(encoded, held_out))
         return
     torch.manual_seed(training.seed)
-    model = add_adapter(load_causal_lm(folder, **loading_options(model_arguments)), model_arguments, "CAUSAL_LM")
+    with quiet_transformers():
+        model = add_adapter(load_causal_lm(folder, **loading_options(model_arguments)), model_arguments, "CAUSAL_LM")
     trainer = build_trainer(model, tokenizer.pad_token_id, data, training, encoded, held_out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if model_arguments.lora:

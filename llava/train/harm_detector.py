@@ -18,6 +18,7 @@ from llava.data.pairs import load_detector_rows
 from llava.data.pairs_sources import parse_mixture
 from llava.errors import InputError
 from llava.files import write_json, write_jsonl
+from llava.model.quiet import quiet_transformers
 from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 from llava.protector.config import ProtectorConfig
 from llava.train.arguments import (
@@ -158,7 +159,10 @@ def train(argv: list[str] | None = None) -> None:
         print(describe_detector_data(encoded, held_out))
         return
     torch.manual_seed(training.seed)
-    model = build_model(folder, model_arguments, config)
+    with quiet_transformers():
+        model = build_model(folder, model_arguments, config, checkpointing=bool(training.gradient_checkpointing))
+    # Switched on in the transformer already; the Trainer would ask our network for it, which is no PreTrainedModel.
+    training.gradient_checkpointing = training.activation_checkpointing = False
     trainer = build_trainer(model, tokenizer.pad_token_id, detector, data, training, encoded, held_out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if model_arguments.lora:
@@ -168,9 +172,20 @@ def train(argv: list[str] | None = None) -> None:
         write_evaluation(trainer, training.output_dir)
 
 
-def build_model(folder: str, arguments: ModelArguments, config: ProtectorConfig) -> torch.nn.Module:
-    """Return the network to train: frozen base with adapter and trained head, or everything trainable."""
+def build_model(
+    folder: str, arguments: ModelArguments, config: ProtectorConfig, checkpointing: bool = False
+) -> torch.nn.Module:
+    """Return the network to train: frozen base with adapter and trained head, or everything trainable.
+
+    Args:
+        folder: The base.
+        arguments: How it is loaded and adapted.
+        config: Layers and pooling.
+        checkpointing: Whether the backward pass recomputes activations to save memory.
+    """
     classifier = load_sequence_classifier(folder, num_layers=config.num_layers, **loading_options(arguments))
+    if checkpointing:
+        classifier.gradient_checkpointing_enable({"use_reentrant": False})
     model = HarmClassifier(classifier, pooling=config.pooling)
     model.score.to(torch.float32)
     return add_adapter(model, arguments, "SEQ_CLS", head="score")

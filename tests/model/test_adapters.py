@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from llava.errors import InputError
-from llava.model.adapters import fetch_checkpoint, is_adapter, load_adapter, read_adapter_config, read_adapter_weights
+from llava.model.adapters import is_adapter, load_adapter, read_adapter_config, read_adapter_weights
 from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 
 
@@ -69,20 +69,3 @@ def test_config_must_be_lora(tmp_path):
         read_adapter_config(tmp_path)
     with pytest.raises(InputError, match="no adapter weights"):
         read_adapter_weights(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "nothing", "a/b/c", "..", "owner/no-such-model"])
-def test_checkpoint_that_is_nowhere(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    if name == "..":
-        assert fetch_checkpoint(name, "detector").is_dir()
-        return
-    with pytest.raises(InputError, match="detector") as caught:
-        fetch_checkpoint(name, "detector")
-    assert "\n" not in str(caught.value)
-
-
-def test_file_is_no_checkpoint(tmp_path):
-    (tmp_path / "x").write_text("")
-    with pytest.raises(InputError, match="is a file"):
-        fetch_checkpoint(str(tmp_path / "x"), "detector")

@@ -1,0 +1,33 @@
+from llava.data.pairs import DetectorRow, DetoxifierRow
+from llava.train.describe import describe_detector_data, describe_detoxifier_data, mask_text
+from llava.train.detector_data import EncodedRow
+from llava.train.detoxifier_data import EncodedRewrite
+
+
+def test_no_word_survives_masking():
+    assert mask_text("Straße 42, naïve—ok?") == "xxxxxx 99, xxxxx—xx?"
+    assert mask_text("word " * 100).endswith("…")
+
+
+def test_detector_report_counts_and_hides_texts():
+    rows = [
+        EncodedRow([[1] * n], harmful, 1.0, 0.0, DetectorRow(f"q{n % 2}", "secret words", harmful, "src"))
+        for n, harmful in ((3, True), (5, False), (7, True))
+    ]
+    report = describe_detector_data(rows, rows[:1])
+    assert "training: 3 responses to 1 prompts" in report
+    assert "src: 2 harmful, 1 harmless" in report
+    assert "held out: 1 responses" in report
+    assert "max 7" in report
+    assert "secret" not in report
+    assert "xxxxxx xxxxx" in report
+
+
+def test_detoxifier_report_counts_and_hides_texts():
+    rows = [EncodedRewrite([1, 2], [3], DetoxifierRow("q", "secret words", "kind reply", "src"))]
+    report = describe_detoxifier_data(rows, [])
+    assert "training: 1 rows, 1 prompts" in report
+    assert "prompt tokens: p50 2" in report
+    assert "target tokens: none" in report
+    assert "secret" not in report
+    assert "kind" not in report
