@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def run_quickstart(
-    output: Path, *, num_processes: int | None = None, limit: int | None = None, max_new_tokens: int = 48
+    output: Path, *, num_processes: int | None = None, limit: int | None = None, max_new_tokens: int = 32
 ) -> Path:
     """Generate, score and report with the embedded stack; a second run skips what is there.
 

@@ -170,7 +170,11 @@ def describe_overall(summary: dict[str, Any]) -> list[str]:
                 rate = format_percent(benign[side]["over_refusal_rate"])
                 lines.append(f"over-refusal {side}: {rate} % of {benign[side]['n']} benign questions")
         if benign["flag_rate"] is not None:
-            lines.append(f"benign answers flagged: {format_percent(benign['flag_rate'])} %")
+            changed = (
+                f"{benign['changed']} of {benign['unprotected']['n']} ({format_percent(benign['changed_rate'])} %)"
+            )
+            lines.append(f"benign answers flagged: {format_percent(benign['flag_rate'])} %, changed at all: {changed}")
+    lines += describe_pairs(overall["pairs"])
     for name, measures in summary["judges"].items():
         sides = measures["overall"]
         after = f" → {format_percent(rate_of(sides['protected']))}" if sides["protected"] else ""
@@ -179,6 +183,25 @@ def describe_overall(summary: dict[str, Any]) -> list[str]:
         kappa = "–" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
         lines.append(f"{' and '.join(pair['judges'])} agree in {format_percent(pair['agreement'])} %, kappa {kappa}")
     return lines + [f"note: {note}" for note in summary["notes"]]
+
+
+def describe_pairs(pairs: dict[str, Any] | None) -> list[str]:
+    """Return a line a side on contrast pairs, and the test between the two."""
+    if not pairs:
+        return []
+    lines = []
+    for side in SIDES:
+        if pairs[side]:
+            one = pairs[side]
+            left_out = f", {one['unscored']} unscored" if one["unscored"] else ""
+            lines.append(
+                f"contrast pairs right on both sides, {side}: {format_percent(one['both_right_rate'])} % of {one['n']} "
+                f"{format_interval(one)}; too strict {one['only_unsafe_right']}, too lax {one['only_safe_right']}, "
+                f"neither right {one['neither_right']}{left_out}"
+            )
+    if pairs["mcnemar_p"] is not None:
+        lines.append(f"contrast pairs, protected against unprotected: McNemar's exact p {format_p(pairs['mcnemar_p'])}")
+    return lines
 
 
 def render_markdown(summary: dict[str, Any]) -> str:

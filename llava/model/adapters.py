@@ -112,8 +112,11 @@ def load_adapter(model: nn.Module, folder: str | Path, base: str, *, trainable: 
     """
     from peft import PeftConfig, PeftModel
 
+    from llava.model.quiet import quiet_transformers
+
     read_adapter_config(folder)
     check_adapter_fits(model, read_adapter_weights(folder), folder, base)
     config = PeftConfig.from_pretrained(str(folder))
     config.inference_mode = not trainable
-    return PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=trainable)
+    with quiet_transformers():
+        return PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=trainable)

@@ -23,6 +23,10 @@ RESOLVED_NAME = "train_config.yaml"
 """File beside a checkpoint with the arguments it was trained with; usable as `--config`."""
 
 
+DETECTED = ("use_cpu", "ddp_find_unused_parameters")
+"""Settings of the Trainer that we set by the machine; they are not recorded."""
+
+
 def option(default: Any, help_text: str, **more: Any) -> Any:
     """Return a dataclass field with its help text."""
     return field(default=default, metadata={"help": help_text, **more})
@@ -119,6 +123,8 @@ class RunArguments(TrainingArguments):
         place = pick_device()
         if place.type == "cpu":
             self.use_cpu = True
+        if self.ddp_find_unused_parameters is None:
+            self.ddp_find_unused_parameters = False  # every trained parameter has a part in every loss
         if self.bf16 is None:
             self.bf16 = not getattr(self, "fp16", False) and pick_dtype(place) is torch.bfloat16
         try:
@@ -209,7 +215,7 @@ def resolved_arguments(*groups: Any) -> dict[str, Any]:
             if not entry.init or not hasattr(group, entry.name):
                 continue
             value = getattr(group, entry.name)
-            if is_trainer and entry.name not in own and (value == entry.default or entry.name == "use_cpu"):
+            if is_trainer and entry.name not in own and (value == entry.default or entry.name in DETECTED):
                 continue
             value = getattr(value, "value", value)  # enums
             if isinstance(value, (str, int, float, bool, list)) or value is None:

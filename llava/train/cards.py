@@ -23,6 +23,7 @@ from llava.train.metrics import evaluate_detector
 
 RESPONSES, ORDINARY, PAIRS = "jailbreakbench_responses", "vicuna80_responses", "hh_harmless_pairs"
 REWRITES = "jailbreakbench_pairs"
+TEMPLATES = Path(__file__).resolve().parent / "card_templates"
 PLACES = 4
 """Decimals in metrics.json: enough to notice a change, few enough to be the same on another CPU."""
 
@@ -141,14 +142,26 @@ def repetition_rate(text: str) -> float:
     return 1 - len(set(triples)) / len(triples) if triples else 0.0
 
 
-def write_card(folder: Path, template: str, metrics: dict[str, Any]) -> None:
-    """Write `metrics.json`, and `README.md` from a Jinja template that is given the metrics."""
+def write_card(folder: Path, kind: str, metrics: dict[str, Any]) -> None:
+    """Write `metrics.json` into an adapter's folder, and its card, `README.md`, from the figures.
+
+    Args:
+        folder: Adapter folder.
+        kind: `detector` or `detoxifier`, which names the template.
+        metrics: What `measure_detector` or `measure_detoxifier` returned.
+    """
+    write_json(folder / "metrics.json", metrics)
+    write_text_atomic(folder / "README.md", render_card(kind, metrics))
+
+
+def render_card(kind: str, metrics: dict[str, Any]) -> str:
+    """Return a card's text; a figure that the template wants and the metrics lack is an error."""
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701
+    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - Markdown
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}%"
-    write_json(folder / "metrics.json", metrics)
-    write_text_atomic(folder / "README.md", environment.from_string(template).render(m=metrics))
+    template = (TEMPLATES / f"{kind}.md.jinja").read_text(encoding="utf-8")
+    return environment.from_string(template).render(m=metrics)
 
 
 def _rounded(value: Any) -> Any:

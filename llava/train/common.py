@@ -48,8 +48,8 @@ def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] |
 
 def resolve_base(arguments: ModelArguments) -> tuple[str, str]:
     """Return where the base is loaded from and the name that the checkpoint records."""
-    from llava.model.hub import fetch
     from llava.model.embedded import BASE_ID, EMBEDDED, resolve_base_name
+    from llava.model.hub import fetch
 
     name = BASE_ID if arguments.base == EMBEDDED else arguments.base
     checkpoint = fetch(resolve_base_name(name), "base model", "check --base")

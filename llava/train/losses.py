@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 def bce_loss(
     harm_logits: torch.Tensor, labels: torch.Tensor, label_smoothing: torch.Tensor | float = 0.0
 ) -> torch.Tensor:
-    """Return the binary cross-entropy of each response (arXiv 2401.02906, equation 2).
+    """Return the binary cross-entropy of each response (arXiv 2401.02906, section 4.1).
 
     Args:
         harm_logits: Logits of harmful, (R,).

@@ -15,7 +15,7 @@ REFUSED = "I'm sorry, but I can't help with that."
 
 
 def build_record(
-    number: int,
+    number: int | str,
     response: str = ANSWER,
     *,
     scenario: str = "06-Fraud",
@@ -25,8 +25,9 @@ def build_record(
     shown: str | None = None,
     guarded: bool = True,
     image: str | None = None,
+    pair: str | None = None,
 ) -> Record:
-    """Return a record; `shown` is what the guard put in place of the response."""
+    """Return a record; `shown` is what the guard put in place of the response, `pair` names its contrast pair."""
     question = Question(
         "sample",
         scenario,
@@ -35,7 +36,7 @@ def build_record(
         f"question {number}",
         image,
         harmful,
-        {"Key Phrase": "k"},
+        {"Key Phrase": "k", **({"pair": pair} if pair else {})},
     )
     changed = shown is not None
     action = Action.PASSED if not changed else Action.REFUSED if shown == REFUSAL else Action.REWRITTEN

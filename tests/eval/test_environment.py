@@ -18,6 +18,7 @@ from llava.eval.environment import (
     describe_device,
     describe_versions,
     fix_rounding,
+    measure_host_memory,
     name_device,
 )
 from llava.eval.settings import GenerationSettings
@@ -46,13 +47,25 @@ def test_processes_and_devices_follow_the_machine():
 
 
 @pytest.mark.parametrize(
-    ("memory", "weights", "rows"), [(80, 14, 32), (24, 14, 8), (16, 14, 2), (16, 16, 1), (8, 14, 1), (11, 2, 8)]
+    ("memory", "weights", "rows"), [(80, 14, 32), (24, 14, 8), (16, 14, 2), (16, 16, 1), (8, 14, 1), (11, 2, 32)]
 )
 def test_auto_batch_size_follows_the_memory_that_weights_leave(monkeypatch, memory, weights, rows):
     properties = SimpleNamespace(total_memory=memory * GIB)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     assert choose_batch_size(torch.device("cuda", 0), weights * GIB) == rows
     assert rows <= MAX_AUTO_BATCH_SIZE
+
+
+@pytest.mark.parametrize(
+    ("memory", "weights", "rows"), [(24, 0.5, 16), (4, 0.5, 16), (2, 0.5, 8), (64, 14, 16), (32, 14, 2)]
+)
+def test_on_a_cpu_half_of_the_memory_counts(monkeypatch, memory, weights, rows):
+    monkeypatch.setattr("llava.eval.environment.measure_host_memory", lambda: memory * GIB)
+    assert choose_batch_size(torch.device("cpu"), int(weights * GIB)) == rows
+
+
+def test_the_memory_of_this_machine_is_known():
+    assert GIB // 4 < measure_host_memory() < 1 << 50
 
 
 def test_the_users_own_rounding_is_left_alone(monkeypatch):

@@ -127,7 +127,7 @@ def test_full_fine_tuning_writes_a_model_that_loads(tiny_lm, data, tmp_path):
 def test_training_on_all_windows(tiny_lm, data, tmp_path):
     more = ["--max-length", "24", "--max-windows", "0", "--balance-classes"]
     assert main(flags(tiny_lm, data, tmp_path / "out", *more)) == 0
-    assert set(path.name for path in (tmp_path / "out").iterdir()) == FILES
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(tiny_lm, data, tmp_path, trainers):
@@ -137,6 +137,41 @@ def test_gradient_checkpointing_changes_nothing_but_memory(tiny_lm, data, tmp_pa
     plain, saving = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("plain", "saving"))
     for key, tensor in plain.items():
         torch.testing.assert_close(saving[key], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_four_bit_base(data, tmp_path, trainers):
+    """QLoRA: the base's layers are packed, adapter and head are not, and the result loads on the plain base."""
+    pytest.importorskip("bitsandbytes")
+    from tests.tiny import build_causal_lm
+
+    base = build_causal_lm(tmp_path / "base", hidden_size=128, intermediate_size=256)  # its blocks hold 64 numbers
+    assert main(flags(base, data, tmp_path / "out", "--load-in-4bit")) == 0
+    ((trainer, _),) = trainers
+    types = {name: parameter.dtype for name, parameter in trainer.model.named_parameters()}
+    assert types["base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight"] is torch.uint8
+    assert all(types[name] is torch.float32 for name in types if "lora_" in name or "score" in name)
+    assert 0 < HarmDetector.from_pretrained(tmp_path / "out").score(["bread"], ["q"])[0] < 1
+
+
+def test_four_bit_base_without_its_library(tiny_lm, data, tmp_path, capsys, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find(name))
+    assert main(flags(tiny_lm, data, tmp_path / "out", "--load-in-4bit")) == 2
+    assert "pip install bitsandbytes" in capsys.readouterr().err
+
+
+def test_tensorboard_gets_the_loss(tiny_lm, data, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    output = tmp_path / "out"
+    assert main(flags(tiny_lm, data, output, "--report-to", "tensorboard", "--logging-steps", "1")) == 0
+    (events,) = output.rglob("events.out.tfevents.*")
+    log = EventAccumulator(str(events))
+    log.Reload()
+    assert len(log.Scalars("train/loss")) > 1
 
 
 def test_dry_run_writes_nothing(tiny_lm, data, tmp_path, capsys):

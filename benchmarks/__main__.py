@@ -1,0 +1,65 @@
+"""Run the benchmarks and write their ratios: `python -m benchmarks --output FILE.json [--only NAME ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from benchmarks.measurement import Measurement
+from llava.errors import InputError
+from llava.eval.environment import fix_rounding
+from llava.files import write_json
+
+BENCHMARKS = {
+    "evaluation": "benchmarks.evaluation",
+}
+"""Name → module with `add_arguments` and `measure`; a new benchmark is a module and a line here."""
+
+
+class BenchmarkModule(Protocol):
+    """What a benchmark module offers."""
+
+    def add_arguments(self, parser: argparse._ArgumentGroup) -> None:
+        """Add its options, each beginning with the benchmark's name."""
+
+    def measure(self, options: argparse.Namespace) -> Iterable[Measurement]:
+        """Measure and return the ratios."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure what was asked and write a list of `{name, ours, baseline, ratio, goal, holds, unit, repeats}`.
+
+    Returns:
+        Exit code: 0 when all was measured, whether the goals hold or not; 2 on input that cannot be used.
+    """
+    fix_rounding()  # before any benchmark brings torch in, so that runs may stay in this process
+    modules = {name: cast(BenchmarkModule, import_module(module)) for name, module in BENCHMARKS.items()}
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--only", choices=sorted(modules), nargs="+", help="benchmarks to run [all]")
+    for name, module in modules.items():
+        module.add_arguments(parser.add_argument_group(name))
+    options = parser.parse_args(argv)
+    rows = []
+    try:
+        for name in options.only or modules:
+            rows += [measurement.to_dict() for measurement in modules[name].measure(options)]
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    write_json(options.output, rows)
+    for row in rows:
+        holds = "holds" if row["holds"] else "does not hold"
+        print(
+            f"{row['name']}: {row['ours']:.3f} against {row['baseline']:.3f} {row['unit']}, "
+            f"{row['ratio']:.1f} times (goal {row['goal']:g}: {holds})"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

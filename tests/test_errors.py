@@ -1,0 +1,21 @@
+from llava.cli import main
+from llava.errors import FailedRunError, InputError
+
+
+def test_bad_input_and_a_failed_run_are_told_apart():
+    assert issubclass(InputError, ValueError)
+    assert not issubclass(FailedRunError, InputError)
+
+
+def test_input_error_is_exit_code_two(capsys, tmp_path):
+    assert main(["report", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_failed_self_check_is_exit_code_one(capsys, tmp_path, tiny_lm, tiny_detector):
+    """A tolerance that nothing can meet makes a sound merge fail its check."""
+    words = ["merge", "--base", tiny_lm, "--adapter", tiny_detector, "--output", tmp_path / "out", "--tolerance", "-1"]
+    assert main([str(word) for word in words]) == 1
+    err = capsys.readouterr().err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()

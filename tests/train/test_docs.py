@@ -1,0 +1,66 @@
+"""docs/training.md and docs/paper_index.md: their flags, files and recipes exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from llava.data.splits import HELD_OUT_FRACTION
+from llava.train.arguments import DataArguments, FlagParser, ModelArguments, RunArguments, parse_arguments
+from llava.train.detoxifier import DetoxifierArguments
+from llava.train.harm_detector import DetectorArguments
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+INDEX = (ROOT / "docs" / "paper_index.md").read_text(encoding="utf-8")
+CONFIGS = sorted((ROOT / "llava" / "train" / "configs").glob("*.yaml"))
+SHARED = (DataArguments, ModelArguments, RunArguments)
+OTHER_PROGRAMS = {
+    *("--hostfile", "--module", "--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id"),
+    *("--nodes", "--ntasks-per-node", "--gpus-per-node"),
+    *("--base_model_name", "--adapter_model_name", "--output_name", "--dtype", "--tolerance"),
+    *("--help", "--config"),
+}
+
+
+def test_every_flag_exists():
+    known = set(OTHER_PROGRAMS)
+    for group in (DetectorArguments, DetoxifierArguments):
+        known |= set(FlagParser((group, *SHARED))._option_string_actions)
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", TRAINING)) - known == set()
+
+
+@pytest.mark.parametrize("text", [TRAINING, INDEX], ids=["training", "paper_index"])
+def test_every_named_file_exists(text):
+    named = re.findall(r"`((?:llava|scripts|docs)/[\w./]+)`", text)
+    assert named
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def test_the_index_names_tests_that_exist():
+    for name in re.findall(r"`((?:train|data|model|protector|eval)/test_\w+\.py)`", INDEX):
+        assert (ROOT / "tests" / name).is_file(), name
+
+
+def test_quoted_numbers_are_right():
+    assert f"{HELD_OUT_FRACTION:.0%} of the **prompts**" in TRAINING
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_recipes_are_read(path):
+    group = DetoxifierArguments if "detoxifier" in path.stem else DetectorArguments
+    own, data, model, run = parse_arguments((group, *SHARED), ["--config", str(path), "--output-dir", "out"], "Test.")
+    assert data.train_data
+    assert model.lora
+    assert run.learning_rate < 1e-2
+    assert own.text_form == "prompt+response"
+
+
+def test_the_paper_recipes_have_the_released_values():
+    for name, rank in (("paper_detector", 32), ("paper_detoxifier", 128)):
+        path = ROOT / "llava" / "train" / "configs" / f"{name}.yaml"
+        group = DetoxifierArguments if "detoxifier" in name else DetectorArguments
+        own, _, model, run = parse_arguments((group, *SHARED), ["--config", str(path)], "Test.")
+        assert (model.lora_r, model.lora_alpha, own.max_length) == (rank, 32, 512)
+        assert (run.learning_rate, run.num_train_epochs, run.per_device_train_batch_size) == (2e-5, 4, 4)
