@@ -123,8 +123,8 @@ class RunArguments(TrainingArguments):
         place = pick_device()
         if place.type == "cpu":
             self.use_cpu = True
-        if self.ddp_find_unused_parameters is None:
-            self.ddp_find_unused_parameters = False  # every trained parameter has a part in every loss
+        if getattr(self, "ddp_find_unused_parameters", None) is None:
+            self.ddp_find_unused_parameters: Optional[bool] = False  # noqa: UP045 - every weight is part of the loss
         if self.bf16 is None:
             self.bf16 = not getattr(self, "fp16", False) and pick_dtype(place) is torch.bfloat16
         try:

@@ -5,8 +5,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-pytest.importorskip("sklearn")
-
 from llava.errors import InputError
 from llava.train.common import newest_checkpoint, parse_by_source, prepare_output
 from llava.train.harm_detector import main

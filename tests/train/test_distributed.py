@@ -10,8 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-pytest.importorskip("sklearn")
-
 from tests.train.rows import write_labelled, write_pairs, write_rewrites
 
 ROOT = Path(__file__).resolve().parents[2]

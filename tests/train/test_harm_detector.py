@@ -4,8 +4,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-pytest.importorskip("sklearn")
-
 from llava.protector.detector import HarmDetector
 from llava.train import harm_detector
 from llava.train.harm_detector import main

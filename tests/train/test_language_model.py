@@ -1,4 +1,3 @@
-import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaForConditionalGeneration
 
@@ -22,7 +21,6 @@ def test_the_language_model_of_a_llava_gives_its_logits(tiny_llava, tmp_path, mo
 
 
 def test_a_detector_trains_on_it(tiny_llava, tmp_path, monkeypatch):
-    pytest.importorskip("sklearn")
     from llava.protector.detector import HarmDetector
     from llava.train.harm_detector import main
     from tests.train.rows import write_labelled

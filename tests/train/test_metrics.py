@@ -3,8 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("sklearn")
-
 from llava.data.pairs import DetectorRow
 from llava.train.metrics import (
     Scored,
@@ -38,7 +36,20 @@ def test_by_hand():
     assert false_positive_rate(HAND, 0.61) == 0.0
 
 
-@given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0])), min_size=1, max_size=30))
+LABELLED = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0])), min_size=1, max_size=30)
+
+
+@given(LABELLED)
+def test_ranking_metrics_are_those_of_scikit_learn(pairs):
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    data = scored(*zip(*pairs, strict=True))
+    if data.labels.any():
+        assert auprc(data) == pytest.approx(sklearn_metrics.average_precision_score(data.labels, data.scores))
+    if 0 < data.labels.sum() < len(data):
+        assert auroc(data) == pytest.approx(sklearn_metrics.roc_auc_score(data.labels, data.scores))
+
+
+@given(LABELLED)
 def test_auroc_is_the_chance_of_the_right_order(pairs):
     """Mann-Whitney: the share of (harmful, harmless) combinations in order, ties counting half."""
     positives = [score for label, score in pairs if label]
