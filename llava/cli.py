@@ -104,7 +104,11 @@ def generate(
 def score(
     folder: RunFolder,
     judge: Annotated[
-        list[str] | None, typer.Option(help="keyword, detector[:PATH], guard:PATH, chat:MODEL[@URL]; several.")
+        list[str] | None, typer.Option(help="keyword, detector[:PATH], guard:[FORM@]PATH, chat:MODEL[@URL]; several.")
+    ] = None,
+    estimate: Annotated[bool, typer.Option(help="Only say what chat judges would be asked.")] = False,
+    prices: Annotated[
+        str | None, typer.Option(help="IN,OUT for a million tokens, e.g. 2.50,10; adds the cost to --estimate.")
     ] = None,
     device: Device = None,
     dtype: Dtype = "auto",
@@ -112,8 +116,12 @@ def score(
 ) -> None:
     """Judge a run's responses and write summary.json and each scenario's merged.json."""
     from llava.eval.report import print_summary
-    from llava.eval.scoring import score_run
+    from llava.eval.scoring import estimate_judging, score_run
 
+    if estimate:
+        for line in estimate_judging(folder, split_list(judge)):
+            typer.echo(line.describe(parse_prices(prices)))
+        return
     print_summary(score_run(folder, split_list(judge), device=device, dtype=dtype))
 
 
@@ -184,6 +192,34 @@ def detoxify(
     writer = Detoxifier.from_pretrained(detoxifier, device=device, dtype=dtype)
     done = write_rows(output, detoxify_rows(writer, rows, batch_size, max_new_tokens), len(rows), "detoxify")
     typer.echo(f"{output}: {sum(row['detoxified'] != row['response'] for row in done)} of {len(done)} rewritten")
+
+
+@app.command()
+def calibrate(
+    data: Annotated[str, typer.Option(help="Labelled rows that it was not trained on: FILE,FILE,…")],
+    detector: Detector = "embedded",
+    false_positive_rate: Annotated[float, typer.Option(help="Largest share of harmless rows to flag.")] = 0.02,
+    benign_source: Annotated[
+        str | None, typer.Option(help="Count only this file's harmless rows, by its name without suffix [all].")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to make: the calibrated copy.")] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Change the detector's own folder instead.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 16,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    config: Config = None,
+) -> None:
+    """Choose a detector's threshold for a false-positive rate, and its temperature, on labelled rows."""
+    options = {name: value for name, value in locals().items() if name != "config"}
+    from llava.protector.calibration import calibrate_detector
+
+    found = calibrate_detector(**options)
+    typer.echo(f"threshold {found.threshold:.6f}, temperature {found.temperature:.4f}")
+    typer.echo(f"false positives {found.false_positive_rate:.2%} of {found.harmless} harmless rows")
+    typer.echo(f"recall {found.recall:.2%} of {found.harmful} harmful rows")
+    typer.echo(f"expected calibration error {found.ece_before:.4f} before, {found.ece_after:.4f} after")
+    if found.unscored:
+        typer.echo(f"{found.unscored} rows could not be scored and count as flagged")
 
 
 @app.command()
@@ -285,6 +321,17 @@ def main(argv: list[str] | None = None) -> int:
             return _fail(f"{error.format_message()} (see --help)", 2)
         raise
     return result if isinstance(result, int) else 0
+
+
+def parse_prices(text: str | None) -> tuple[float, float] | None:
+    """Read `--prices IN,OUT`."""
+    if text is None:
+        return None
+    try:
+        price_in, price_out = map(float, text.split(","))
+    except ValueError:
+        raise InputError(f"--prices {text} is not two numbers; write e.g. 2.50,10") from None
+    return price_in, price_out
 
 
 def _fail(message: str, code: int) -> int:

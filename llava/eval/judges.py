@@ -99,10 +99,13 @@ def build_detector_judge(argument: str | None, options: JudgeOptions) -> Judge:
     return DetectorJudge(detector, f"detector:{path}", f"{checkpoint.digest or path}@{detector.threshold}")
 
 
+CHAT = "chat"
+"""The judge that may cost money."""
+
 JUDGES: dict[str, str] = {
     "keyword": "llava.eval.judges:build_keyword_judge",
     "detector": "llava.eval.judges:build_detector_judge",
-    "chat": "llava.eval.judges_chat:build_judge",
+    CHAT: "llava.eval.judges_chat:build_judge",
     "guard": "llava.eval.judges_guard:build_judge",
 }
 """Kind of judge → `module:function` that builds it, imported when it is asked for."""
@@ -113,7 +116,7 @@ def build_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
 
     Args:
         spec: `keyword`, `detector` (the run's own detector, or the shipped one), `detector:PATH`, `chat:MODEL`,
-            `chat:MODEL@URL` or `guard:PATH`.
+            `chat:MODEL@URL`, `guard:PATH` or `guard:FORM@PATH`.
         options: What the run knows.
 
     Raises:
@@ -137,13 +140,18 @@ def judge_texts(judge: Judge, prompts: Sequence[str], texts: Sequence[str]) -> l
     Raises:
         RuntimeError: When the judge returns another number of verdicts than it was asked for.
     """
-    asked = list(dict.fromkeys((prompt, text) for prompt, text in zip(prompts, texts, strict=True) if text.strip()))
+    asked = unique_texts(prompts, texts)
     verdicts = judge.judge([prompt for prompt, _ in asked], [text for _, text in asked]) if asked else []
     if len(verdicts) != len(asked):
         raise RuntimeError(f"judge {judge.name} gave {len(verdicts)} verdicts for {len(asked)} texts")
     found = dict(zip(asked, verdicts, strict=True))
     empty = Verdict(judge.name, False)
     return [found.get(row, empty) for row in zip(prompts, texts, strict=True)]
+
+
+def unique_texts(prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each different (prompt, text) pair once, without empty texts."""
+    return list(dict.fromkeys((prompt, text) for prompt, text in zip(prompts, texts, strict=True) if text.strip()))
 
 
 def name_file(judge: Judge) -> str:

@@ -110,9 +110,11 @@ def find_checkpoints(settings: GenerationSettings) -> dict[str, Checkpoint | Non
     """Locate the model, the detector and the detoxifier.
 
     Raises:
-        InputError: When one is neither a folder with a config nor a hub name, or the endpoint has no such model.
+        InputError: When one is neither a folder with a config nor a hub name, an adapter belongs to another base, or
+            the endpoint has no such model.
     """
     from llava.model.embedded import resolve_adapter
+    from llava.protector.checkpoints import check_checkpoint
 
     found: dict[str, Checkpoint | None] = {"model": find_model(settings), "detector": None, "detoxifier": None}
     for kind, name in (("detector", settings.detector), ("detoxifier", settings.detoxifier)):
@@ -126,6 +128,9 @@ def find_checkpoints(settings: GenerationSettings) -> dict[str, Checkpoint | Non
             raise InputError(f"--{kind} {checkpoint.name} does not exist; check the path")
         if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise InputError(f"--{kind} {checkpoint.name} holds no config.json; give the folder of a checkpoint")
+    for kind, name in (("detector", settings.detector), ("detoxifier", settings.detoxifier)):
+        if name is not None:
+            check_checkpoint(kind, name)
     return found
 
 

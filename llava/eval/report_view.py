@@ -51,16 +51,25 @@ def build_view(
 
 
 def build_heatmap(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return the rows and columns of the scenario × image type map; a cell without harmful questions is None."""
-    columns = list(summary["by_image_type"])
+    """Return the rows and columns of the scenario × image type map, those that hold harmful questions.
+
+    A cell that was not asked is None.
+    """
+    columns = [name for name, group in summary["by_image_type"].items() if has_harmful(group)]
     rows = []
     for scenario, by_type in summary["by_scenario_and_image_type"].items():
-        cells = {
-            side: [by_type[column][side] if column in by_type else None for column in columns]
-            for side in ("unprotected", "protected")
-        }
-        rows.append({"name": scenario, **cells})
+        if has_harmful(summary["by_scenario"][scenario]):
+            cells = {
+                side: [by_type[column][side] if column in by_type else None for column in columns]
+                for side in ("unprotected", "protected")
+            }
+            rows.append({"name": scenario, **cells})
     return {"columns": columns, "rows": rows}
+
+
+def has_harmful(group: dict[str, Any]) -> bool:
+    """Tell whether a group of the summary holds harmful questions."""
+    return bool(group["unprotected"]["n"] or group["unprotected"]["unscored"])
 
 
 def build_histogram(records: Sequence[Record], summary: dict[str, Any]) -> dict[str, Any] | None:

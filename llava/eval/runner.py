@@ -140,6 +140,7 @@ def hold_lock(folder: Path) -> Iterator[None]:
     """Keep other launches out of `folder`; the lock goes with the process, however it ends."""
     from filelock import FileLock, Timeout
 
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK_FILE)
@@ -152,6 +153,11 @@ def hold_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+            # The run failed before its first record: leave the place as it was.
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+            if is_new:
+                folder.rmdir()
 
 
 def start_launch(plan: Plan) -> Job:

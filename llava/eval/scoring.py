@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -12,16 +13,19 @@ from typing import Any
 from llava.data.schema import Record
 from llava.errors import InputError
 from llava.eval.fingerprint import describe, read_run
-from llava.eval.judges import Judge, JudgeOptions, KeywordJudge, build_judge, name_file
+from llava.eval.judges import CHAT, Judge, JudgeOptions, KeywordJudge, build_judge, name_file
+from llava.eval.judges_chat import ChatJudge, Estimate
 from llava.eval.metrics import Judged, cohen_kappa, shown_text, summarize
 from llava.eval.records import load_records
-from llava.eval.verdicts import VERDICTS_FOLDER, judge_records
+from llava.eval.verdicts import VERDICTS_FOLDER, judge_records, list_questions
 from llava.files import read_json, write_json
 
 SUMMARY_FILE = "summary.json"
 MERGED_FILE = "merged.json"
 DEFAULT_JUDGES = ("keyword",)
 """Needs no model, and is not the detector that guards the run."""
+
+logger = logging.getLogger(__name__)
 
 
 def score_run(
@@ -46,13 +50,11 @@ def score_run(
     folder = Path(folder)
     records = load_records(folder)
     run = read_run(folder) or {}
-    judges = DEFAULT_JUDGES if judges is None else judges
-    if not judges:
-        raise InputError("--judge names no judge; give at least one, e.g. keyword")
-    if len(set(judges)) < len(judges):
-        raise InputError(f"--judge {','.join(judges)} names a judge twice; give each once")
     options = JudgeOptions(detector=run.get("settings", {}).get("detector"), device=device, dtype=dtype)
-    built = [build_judge(spec, options) for spec in judges]
+    built = [build_judge(spec, options) for spec in check_judges(judges)]
+    for judge in built:
+        if isinstance(judge, ChatJudge):
+            logger.warning(judge.estimate(list_questions(folder, records, judge)).describe())
     results: dict[str, list[Judged]] = {}
     seconds: dict[str, float] = {}
     for judge in built:
@@ -63,6 +65,32 @@ def score_run(
     write_merged(folder, records)
     write_json(folder / SUMMARY_FILE, summary)
     return summary
+
+
+def check_judges(judges: Sequence[str] | None) -> Sequence[str]:
+    """Return the specifications of the judges, the default ones for None.
+
+    Raises:
+        InputError: When there is none, or one is named twice.
+    """
+    judges = DEFAULT_JUDGES if judges is None else judges
+    if not judges:
+        raise InputError("--judge names no judge; give at least one, e.g. keyword")
+    if len(set(judges)) < len(judges):
+        raise InputError(f"--judge {','.join(judges)} names a judge twice; give each once")
+    return judges
+
+
+def estimate_judging(folder: str | Path, judges: Sequence[str] | None = None) -> list[Estimate]:
+    """Count what the chat judges among `judges` would be asked; nothing is asked and nothing written.
+
+    Raises:
+        InputError: When there are no records, or a chat judge's server cannot be reached.
+    """
+    folder = Path(folder)
+    records = load_records(folder)
+    built = [build_judge(spec) for spec in check_judges(judges) if spec.partition(":")[0] == CHAT]
+    return [judge.estimate(list_questions(folder, records, judge)) for judge in built if isinstance(judge, ChatJudge)]
 
 
 def read_summary(folder: str | Path) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from llava.data.schema import Record, RecordKey, Verdict
-from llava.eval.judges import Judge, judge_texts, name_file
+from llava.eval.judges import Judge, judge_texts, name_file, unique_texts
 from llava.eval.metrics import Judged, shown_text
 from llava.eval.records import parse_shard, read_key
 from llava.files import write_text_atomic
@@ -37,19 +37,34 @@ def judge_records(folder: Path, records: Sequence[Record], judge: Judge) -> list
     """
     path = folder / VERDICTS_FOLDER / name_file(judge)
     known = read_verdicts(path)
-    missing = [record for record in records if (record.key, digest_texts(record)) not in known]
-    for start in range(0, len(missing), CHUNK):
-        rows = list(ask_judge(judge, missing[start : start + CHUNK]))
+    for chunk in list_open(known, records):
+        rows = list(ask_judge(judge, chunk))
         append_verdicts(path, rows)
         known.update({(row.record.key, digest_texts(row.record)): (row.unprotected, row.protected) for row in rows})
     return [Judged(record, *known[record.key, digest_texts(record)]) for record in records]
 
 
+def list_open(known: Container[tuple[RecordKey, str]], records: Sequence[Record]) -> list[Sequence[Record]]:
+    """Return the records without a verdict, in the chunks in which they are judged."""
+    missing = [record for record in records if (record.key, digest_texts(record)) not in known]
+    return [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+
+
+def list_questions(folder: Path, records: Sequence[Record], judge: Judge) -> list[tuple[str, str]]:
+    """Return the (prompt, text) pairs that `judge_records` would ask the judge about."""
+    known = read_verdicts(folder / VERDICTS_FOLDER / name_file(judge))
+    return [pair for chunk in list_open(known, records) for pair in unique_texts(*collect_texts(chunk))]
+
+
+def collect_texts(records: Sequence[Record]) -> tuple[list[str], list[str]]:
+    """Return what is judged of records: the prompts twice, beside what the model said and then what was shown."""
+    prompts = [record.question.prompt for record in records]
+    return prompts * 2, [record.response for record in records] + [shown_text(record) for record in records]
+
+
 def ask_judge(judge: Judge, records: Sequence[Record]) -> Iterator[Judged]:
     """Judge what the model said and what the user saw; most often they are the same text and judged once."""
-    prompts = [record.question.prompt for record in records]
-    texts = [record.response for record in records] + [shown_text(record) for record in records]
-    verdicts = judge_texts(judge, prompts * 2, texts)
+    verdicts = judge_texts(judge, *collect_texts(records))
     for place, record in enumerate(records):
         yield Judged(record, verdicts[place], verdicts[len(records) + place] if record.guard else None)
 

@@ -65,6 +65,42 @@ def open_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> Prot
     return ProtectorCheckpoint(folder, str(model), folder, config)
 
 
+def check_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> None:
+    """Check, in seconds and without loading the base's weights, that a checkpoint can be used.
+
+    The base is built without memory for its weights, and the adapter's tensors are held against it. Long runs call this
+    before they write anything.
+
+    Args:
+        kind: `detector` or `detoxifier`.
+        path_or_id: `embedded`, a folder, or a hub id.
+        base: Base model to use with an adapter instead of the one that it names.
+
+    Raises:
+        InputError: When the checkpoint is missing, damaged, of the other kind, or belongs to another base.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    from llava.model.adapters import check_adapter_fits, read_adapter_weights
+    from llava.model.quiet import quiet_transformers
+    from llava.protector.classifier import HarmClassifier, read_classifier_config
+
+    checkpoint = open_checkpoint(kind, path_or_id, base)
+    load_tokenizer(checkpoint)
+    with quiet_transformers(), torch.device("meta"):
+        network: torch.nn.Module
+        if kind == "detector":
+            config = read_classifier_config(
+                checkpoint.model, num_layers=checkpoint.config.num_layers, with_head=checkpoint.adapter is None
+            )
+            network = HarmClassifier(AutoModelForSequenceClassification.from_config(config))
+        else:
+            network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(checkpoint.model))
+    if checkpoint.adapter:
+        check_adapter_fits(network, read_adapter_weights(checkpoint.adapter), checkpoint.adapter, checkpoint.model)
+
+
 def load_tokenizer(checkpoint: ProtectorCheckpoint) -> PreTrainedTokenizerFast:
     """Load the checkpoint's tokenizer: its own where it ships one, else the base's.
 

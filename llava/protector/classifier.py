@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from llava.errors import InputError
@@ -109,27 +109,43 @@ def load_sequence_classifier(
     Raises:
         InputError: When `base` is no checkpoint, has another head, or lacks weights.
     """
+    config = read_classifier_config(base, num_layers=num_layers, with_head=with_head)
     try:
-        config = AutoConfig.from_pretrained(base)
-        if with_head and config.num_labels != 1:
-            raise InputError(f"{base} has {config.num_labels} labels; a harm detector has one logit")
-        config.num_labels = 1
-        if num_layers is not None:
-            config.num_hidden_layers = min(num_layers, config.num_hidden_layers)
-            if getattr(config, "layer_types", None):
-                config.layer_types = config.layer_types[: config.num_hidden_layers]
         # What is missing is checked below; the layers left out on purpose need no warning.
         with quiet_transformers():
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 base, config=config, dtype=dtype, output_loading_info=True, **options
             )
     except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{base} cannot be loaded as a text classifier ({reason}); check the checkpoint") from None
+        raise _not_a_classifier(base, error) from None
     missing = sorted(key for key in info["missing_keys"] if with_head or not key.startswith("score."))
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise InputError(f"{base} lacks the weights {', '.join(missing[:3])}{more}; it is truncated or no detector")
     return model
+
+
+def read_classifier_config(base: str, *, num_layers: int | None = None, with_head: bool = False) -> PreTrainedConfig:
+    """Return the config that `load_sequence_classifier` loads with; the arguments are the same.
+
+    Raises:
+        InputError: When `base` is no checkpoint, or has another head.
+    """
+    try:
+        config = AutoConfig.from_pretrained(base)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _not_a_classifier(base, error) from None
+    if with_head and config.num_labels != 1:
+        raise InputError(f"{base} has {config.num_labels} labels; a harm detector has one logit")
+    config.num_labels = 1
+    if num_layers is not None:
+        config.num_hidden_layers = min(num_layers, config.num_hidden_layers)
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[: config.num_hidden_layers]
+    return config
+
+
+def _not_a_classifier(base: str, error: Exception) -> InputError:
+    """Return the one-line error for a base that transformers cannot load."""
+    reason = str(error).strip().splitlines()[0]
+    return InputError(f"{base} cannot be loaded as a text classifier ({reason}); check the checkpoint")

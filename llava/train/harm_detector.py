@@ -43,6 +43,7 @@ from llava.train.common import (
 from llava.train.detector_data import DetectorCollator, EncodedRow, balance_factors, encode_rows, form_units
 from llava.train.losses import bce_loss, max_over_windows, pairwise_loss
 from llava.train.metrics import evaluate_detector
+from llava.train.plots import plot_evaluation
 from llava.train.sampling import MixtureSamplerMixin
 
 logger = logging.getLogger(__name__)
@@ -238,7 +239,7 @@ def _metrics_while_training(held_out: Sequence[EncodedRow], prediction: Any) -> 
 
 
 def write_evaluation(trainer: DetectorTrainer, folder: str) -> None:
-    """Score the held-out rows and write `metrics.json`, and `held_out_scores.jsonl` for calibration (no texts)."""
+    """Score the held-out rows and write `metrics.json`, `held_out_scores.jsonl` (no texts), and the plots."""
     prediction = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval")
     if not trainer.is_world_process_zero():
         return
@@ -259,6 +260,7 @@ def write_evaluation(trainer: DetectorTrainer, folder: str) -> None:
             for row, score in zip(rows, scores, strict=True)
         ),
     )
+    plot_evaluation([row.harmful for row in rows], scores, folder)
     for name, part in {"overall": metrics["overall"], **metrics["by_source"]}.items():
         shown = {key: round(value, 4) for key, value in part.items() if isinstance(value, float)}
         logger.info("%s: n=%d %s", name, part["n"], shown)

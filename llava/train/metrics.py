@@ -59,7 +59,7 @@ def auroc(data: Scored) -> float:
 
 
 def auprc(data: Scored) -> float:
-    """Return the average precision of harmful (the sum of precision times rise in recall); NaN without a harmful row."""
+    """Return the average precision of harmful, Σ precision · rise in recall; NaN without a harmful row."""
     if not data.labels.any():
         return float("nan")
     harmful, harmless = (counts[::-1] for counts in count_by_score(data))

@@ -4,7 +4,7 @@ import logging
 import lzma
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llava.data.pairs import DetectorRow, DetoxifierRow, load_detector_rows, load_detoxifier_rows
@@ -164,6 +164,7 @@ def read_or_message(load, path):
         return [], str(error)
 
 
+@settings(deadline=None)  # it writes files
 @given(st.dictionaries(st.sampled_from(COLUMNS), VALUE, max_size=8))
 def test_any_row_is_read_or_refused_in_one_line(tmp_path_factory, row):
     """No row makes the reader fail with anything but an InputError, and what it returns is whole."""

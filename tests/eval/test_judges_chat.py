@@ -8,7 +8,7 @@ from llava.data.schema import Verdict
 from llava.errors import InputError
 from llava.eval.judges import build_judge
 from llava.eval.judges_chat import ChatJudge
-from llava.eval.scoring import score_run
+from llava.eval.scoring import estimate_judging, score_run
 from llava.model.endpoint import ChatClient
 from tests.eval.build import ANSWER, REFUSED, build_mixed_run
 from tests.model.chat_server import ChatServer
@@ -59,6 +59,36 @@ def test_a_run_is_judged_once(tmp_path):
     assert summary["judges"]["chat:tiny"]["overall"]["unprotected"]["attack_success_rate"] == 6 / 8
     assert summary["judges"]["chat:tiny"]["overall"]["protected"]["attack_success_rate"] == 3 / 8
     assert summary["agreement"][0]["kappa"] is not None
+
+
+def test_what_a_run_would_ask_is_counted_before_anything_is_sent(tmp_path, caplog, capsys):
+    from llava.cli import main
+
+    run = build_mixed_run(tmp_path)
+    with ChatServer(grade) as server:
+        spec = f"chat:tiny@{server.url}"
+        (estimate,) = estimate_judging(run, ["keyword", spec])
+        assert len(server.requests) == 0
+        assert main(["score", str(run), "--judge", spec, "--estimate", "--prices", "2,4"]) == 0
+        assert len(server.requests) == 0
+        assert not (run / "summary.json").exists()
+        score_run(run, ["keyword", spec])
+        assert estimate.requests == len(server.requests)
+        sent = sum(len(request["messages"][0]["content"]) for request in server.requests)
+        assert estimate.tokens_in == round(sent / 4)
+        assert estimate.describe() in caplog.text
+        assert estimate_judging(run, [spec])[0].requests == 0
+    line = capsys.readouterr().out.strip()
+    assert line == estimate.describe((2.0, 4.0))
+    assert line.endswith(f"at most {(estimate.tokens_in * 2 + estimate.requests * 512 * 4) / 1e6:.2f}")
+
+
+@pytest.mark.parametrize("prices", ["2", "a,b", "1,2,3"])
+def test_prices_are_two_numbers(prices):
+    from llava.cli import parse_prices
+
+    with pytest.raises(InputError, match="--prices"):
+        parse_prices(prices)
 
 
 def test_the_address_may_come_from_the_environment(monkeypatch):

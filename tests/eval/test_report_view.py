@@ -11,7 +11,7 @@ from PIL import Image
 from llava.eval import report_view
 from llava.eval.report_view import build_command, build_heatmap, build_histogram, build_thumbnails, build_view, cut
 from llava.eval.scoring import score_run
-from tests.eval.build import build_mixed_run, build_record
+from tests.eval.build import build_mixed_run, build_record, build_run
 
 
 @pytest.fixture
@@ -40,6 +40,13 @@ def test_the_heatmap_leaves_out_what_was_not_asked(summary):
     assert fraud["unprotected"][0]["attack_success_rate"] == 1
     assert fraud["unprotected"][1] is None
     assert legal["protected"][1]["attack_success_rate"] == 1 / 2
+
+
+def test_the_heatmap_has_no_rows_or_columns_of_benign_questions(tmp_path):
+    records = [build_record(0), build_record(1, scenario="harmless", image_type="IMAGE", harmful=False)]
+    heatmap = build_heatmap(score_run(build_run(tmp_path, records)))
+    assert heatmap["columns"] == ["TEXT"]
+    assert [row["name"] for row in heatmap["rows"]] == ["06-Fraud"]
 
 
 def test_thumbnails_are_small_shared_and_within_the_budget(tmp_path, monkeypatch):

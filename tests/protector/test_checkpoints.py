@@ -4,7 +4,8 @@ import shutil
 import pytest
 
 from llava.errors import InputError
-from llava.protector.checkpoints import load_tokenizer, open_checkpoint
+from llava.protector.checkpoints import check_checkpoint, load_tokenizer, open_checkpoint
+from tests.tiny import build_causal_lm
 
 
 def test_adapter_names_its_base(tiny_detector, tiny_lm):
@@ -49,3 +50,27 @@ def test_adapter_whose_base_is_gone(tiny_detector, tmp_path):
         (folder / name).write_text(json.dumps(values))
     with pytest.raises(InputError, match="gone"):
         open_checkpoint("detector", str(folder))
+
+
+def test_sound_checkpoints_pass_the_check(tiny_detector, tiny_detoxifier, tiny_classifier, tiny_lm):
+    for path in (tiny_detector, tiny_classifier, "embedded"):
+        check_checkpoint("detector", str(path))
+    for path in (tiny_detoxifier, tiny_lm, "embedded"):
+        check_checkpoint("detoxifier", str(path))
+
+
+def test_the_check_finds_an_adapter_of_another_base(tiny_detector, tiny_detoxifier, tmp_path):
+    wide = build_causal_lm(tmp_path / "wide", hidden_size=48, intermediate_size=96)
+    for kind, path in (("detector", tiny_detector), ("detoxifier", tiny_detoxifier)):
+        with pytest.raises(InputError, match="does not fit base"):
+            check_checkpoint(kind, str(path), base=str(wide))
+
+
+def test_the_check_finds_damaged_weights_and_foreign_heads(tiny_detector, tiny_lm, tmp_path):
+    folder = shutil.copytree(tiny_detector, tmp_path / "adapter")
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(InputError, match="cannot be read"):
+        check_checkpoint("detector", str(folder))
+    with pytest.raises(InputError, match="labels"):
+        check_checkpoint("detector", str(tiny_lm))

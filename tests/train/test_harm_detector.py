@@ -1,3 +1,4 @@
+import importlib.util
 import json
 
 import pytest
@@ -17,6 +18,8 @@ FILES = {
     "protector_config.json",
     "train_config.yaml",
 }
+if importlib.util.find_spec("matplotlib"):
+    FILES |= {"calibration.png", "roc.png"}
 
 
 @pytest.fixture

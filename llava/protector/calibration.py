@@ -1,0 +1,318 @@
+"""Calibration of a detector on labelled rows: its temperature, and the threshold for a wanted false-positive rate."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llava.errors import InputError
+from llava.files import write_json
+from llava.protector.config import ProtectorConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llava.data.pairs import DetectorRow
+
+LOG_TEMPERATURES = (math.log(0.05), math.log(20.0))
+"""Range of the search; perfectly separated rows would otherwise drive the temperature to 0."""
+SEARCH_STEPS = 60
+"""Golden-section steps: the range shrinks by 0.618 a step, to 1e-12."""
+PLACES = 6
+"""Decimals of a stored threshold. It is rounded up: another machine's last bits then do not flag one row more."""
+REPORT_NAME = "calibration.json"
+OLD_FIGURES = ("README.md", "metrics.json", "checkpoint-*")
+"""Not copied: figures at the former threshold, and training state."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and what it does to the rows it was chosen on."""
+
+    threshold: float
+    """Harm score from which a response is flagged, in (0, 1]."""
+    false_positive_rate: float
+    """Share of harmless rows that are flagged."""
+    recall: float
+    """Share of harmful rows that are flagged; NaN without a harmful row."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calibrate_detector` found and wrote."""
+
+    threshold: float
+    temperature: float
+    false_positive_rate: float
+    """On the harmless rows that the rate was asked for."""
+    recall: float
+    ece_before: float
+    """Expected calibration error over all rows with the checkpoint's former temperature."""
+    ece_after: float
+    harmless: int
+    """Rows behind the false-positive rate."""
+    harmful: int
+    """Rows behind the recall."""
+    unscored: int
+    """Rows without a finite score; they count as flagged."""
+
+
+def to_logits(scores: np.ndarray) -> np.ndarray:
+    """Return the log-odds of scores in [0, 1], (N,); the ends are moved in by one rounding step, NaN stays.
+
+    Example:
+        >>> to_logits(np.array([0.5, 0.75])).round(4).tolist()
+        [0.0, 1.0986]
+    """
+    step = np.finfo(np.float64).eps
+    inside = np.clip(np.asarray(scores, dtype=np.float64), step, 1 - step)
+    return np.log(inside) - np.log1p(-inside)
+
+
+def to_scores(logits: np.ndarray) -> np.ndarray:
+    """Return the sigmoid of logits, (N,), without overflow."""
+    with np.errstate(invalid="ignore"):  # NaN stays NaN, without a word
+        return np.exp(-np.logaddexp(0.0, -np.asarray(logits, dtype=np.float64)))
+
+
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
+    """Return the mean of -log p(label) under sigmoid(logit / temperature).
+
+    Example:
+        >>> round(negative_log_likelihood(np.array([0.0, 0.0]), np.array([True, False]), 1.0), 4)
+        0.6931
+    """
+    signed = np.where(labels, logits, -np.asarray(logits)) / temperature
+    return float(np.logaddexp(0.0, -signed).mean())
+
+
+def fit_temperature(logits: Sequence[float] | np.ndarray, labels: Sequence[bool] | np.ndarray) -> float:
+    """Return the temperature that makes the labels likeliest (temperature scaling, arXiv 1706.04599, section 4.2).
+
+    The likelihood has one maximum in 1 / temperature, so golden-section search over its logarithm finds it.
+
+    Args:
+        logits: Harm logits at temperature 1, positive = harmful, (N,). Rows without a finite one are left out.
+        labels: True = harmful, (N,).
+
+    Returns:
+        A temperature in [0.05, 20]; an end of the range when the optimum lies outside.
+
+    Raises:
+        ValueError: When a class has no finite logit.
+    """
+    values, truth = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=bool)
+    known = np.isfinite(values)
+    values, truth = values[known], truth[known]
+    if not 0 < truth.sum() < len(truth):
+        raise ValueError("the temperature needs harmful and harmless rows that can be scored")
+    ratio = (math.sqrt(5) - 1) / 2
+    low, high = LOG_TEMPERATURES
+    for _ in range(SEARCH_STEPS):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if negative_log_likelihood(values, truth, math.exp(left)) <= negative_log_likelihood(
+            values, truth, math.exp(right)
+        ):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def threshold_for_fpr(
+    scores: Sequence[float] | np.ndarray, labels: Sequence[bool] | np.ndarray, rate: float
+) -> OperatingPoint:
+    """Return the smallest threshold whose false-positive rate is at most `rate`, and the recall there.
+
+    A row is flagged when its score is at least the threshold. Rows with the same score are flagged together or not at
+    all, so the rate that is reached may lie below the one asked for. A row without a finite score is flagged whatever
+    the threshold: a harmless one uses up a part of the rate, a harmful one counts as found.
+
+    Args:
+        scores: Harm scores in [0, 1], NaN = could not be scored, (N,).
+        labels: True = harmful, (N,).
+        rate: Largest share of harmless rows to flag, in [0, 1).
+
+    Raises:
+        ValueError: When there is no harmless row, or no threshold up to 1 keeps the rate.
+
+    Example:
+        >>> threshold = threshold_for_fpr([0.1, 0.2, 0.3, 0.9, 0.25], [False, False, False, True, True], 0.34)
+        >>> threshold.threshold > 0.2, threshold.false_positive_rate < 0.34, threshold.recall
+        (True, True, 1.0)
+    """
+    values, truth = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
+    if not 0 <= rate < 1:
+        raise ValueError(f"the false-positive rate is {rate}; it must be in [0, 1)")
+    harmless = values[~truth]
+    if not len(harmless):
+        raise ValueError("a false-positive rate needs harmless rows")
+    finite = np.sort(harmless[np.isfinite(harmless)])[::-1]
+    # Compared as shares, for rate * n rounds: 0.29 * 100 is below 29.
+    allowed = int(np.searchsorted(np.arange(len(harmless) + 1) / len(harmless), rate, side="right")) - 1
+    allowed -= len(harmless) - len(finite)
+    if allowed < 0:
+        raise ValueError("more harmless rows than the rate allows cannot be scored")
+    threshold = float(np.nextafter(finite[allowed], np.inf))
+    if threshold > 1:
+        raise ValueError("more harmless rows than the rate allows have the highest score there is")
+    return operating_point(values, truth, threshold)
+
+
+def operating_point(scores: np.ndarray, labels: np.ndarray, threshold: float) -> OperatingPoint:
+    """Return false-positive rate and recall at a threshold; rows without a finite score are flagged."""
+    flagged = ~np.isfinite(scores) | (scores >= threshold)
+    recall = float(flagged[labels].mean()) if labels.any() else math.nan
+    return OperatingPoint(threshold, float(flagged[~labels].mean()), recall)
+
+
+def round_up(point: OperatingPoint, scores: np.ndarray, labels: np.ndarray) -> OperatingPoint:
+    """Return the operating point with its threshold rounded up to `PLACES`; the false-positive rate can only fall."""
+    scale = 10**PLACES
+    threshold = math.ceil(point.threshold * scale) / scale
+    return operating_point(scores, labels, max(threshold, point.threshold))
+
+
+def calibrate_scores(
+    scores: np.ndarray, labels: np.ndarray, benign: np.ndarray, rate: float, temperature: float = 1.0
+) -> Calibration:
+    """Return temperature and threshold for scores that were made at the temperature given.
+
+    Args:
+        scores: Harm scores in [0, 1], (N,).
+        labels: True = harmful, (N,).
+        benign: Harmless rows that the false-positive rate is about, (N,).
+        rate: Largest share of those to flag.
+        temperature: The one behind `scores`.
+
+    Raises:
+        ValueError: As `fit_temperature` and `threshold_for_fpr`.
+    """
+    from llava.train.metrics import Scored, expected_calibration_error
+
+    logits = to_logits(scores) * temperature
+    found = round(fit_temperature(logits, labels), 4)
+    scaled = to_scores(logits / found)
+    used = benign | labels
+    point = round_up(threshold_for_fpr(scaled[used], labels[used], rate), scaled[used], labels[used])
+    known = np.isfinite(scores)
+
+    def ece(values: np.ndarray) -> float:
+        return expected_calibration_error(Scored(labels[known], values[known], np.arange(int(known.sum()))))
+
+    return Calibration(
+        threshold=point.threshold,
+        temperature=found,
+        false_positive_rate=point.false_positive_rate,
+        recall=point.recall,
+        ece_before=ece(scores),
+        ece_after=ece(scaled),
+        harmless=int(benign.sum()),
+        harmful=int(labels.sum()),
+        unscored=int((~known).sum()),
+    )
+
+
+def calibrate_detector(
+    detector: str,
+    data: str,
+    false_positive_rate: float,
+    *,
+    output: Path | None = None,
+    in_place: bool = False,
+    benign_source: str | None = None,
+    batch_size: int = 16,
+    device: str | None = None,
+    dtype: str = "auto",
+) -> Calibration:
+    """Calibrate a detector on labelled rows that it was not trained on, and write the result.
+
+    Args:
+        detector: `embedded`, a folder or a hub id.
+        data: `FILE,FILE,…`, labelled responses in any form that training reads.
+        false_positive_rate: Largest share of harmless rows to flag, in [0, 1).
+        output: Folder to make: a copy of the checkpoint with the new settings and `calibration.json`.
+        in_place: Write both into the checkpoint's own folder instead.
+        benign_source: Count only this source's harmless rows for the rate (ordinary answers, say); None takes all.
+        batch_size: Texts a forward pass.
+        device: Where to run; None detects.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+
+    Raises:
+        InputError: When input is missing or unfit, or the place must not be written. Nothing is written then.
+    """
+    from llava.protector.checkpoints import open_checkpoint
+    from llava.protector.detector import HarmDetector
+
+    if not 0 <= false_positive_rate < 1:
+        raise InputError(f"--false-positive-rate is {false_positive_rate}; it must be in [0, 1)")
+    folder = open_checkpoint("detector", detector).folder
+    check_target(folder, Path(detector), output, in_place)
+    rows = read_rows(data)
+    labels = np.array([row.harmful for row in rows], dtype=bool)
+    benign = ~labels & np.array([benign_source in (None, row.source) for row in rows], dtype=bool)
+    if not benign.any() or not labels.any():
+        sources = ", ".join(sorted({row.source for row in rows}))
+        where = f" from --benign-source {benign_source}" if benign_source else ""
+        lacking = "harmful" if not labels.any() else f"harmless rows{where}; sources are {sources}"
+        raise InputError(f"--data {data} has no {lacking}; both classes are needed")
+    scorer = HarmDetector.from_pretrained(detector, device=device, dtype=dtype)
+    scores = scorer.score([row.response for row in rows], [row.prompt for row in rows], batch_size=batch_size)
+    try:
+        found = calibrate_scores(np.array(scores), labels, benign, false_positive_rate, scorer.config.temperature)
+    except ValueError as error:
+        raise InputError(f"--data {data}: {error}; give other rows or a higher --false-positive-rate") from None
+    config = dataclasses.replace(scorer.config, threshold=found.threshold, temperature=found.temperature)
+    report = {**dataclasses.asdict(found), "data": sorted({row.source for row in rows}), "benign_source": benign_source}
+    write_calibrated(folder, output, config, report)
+    return found
+
+
+def read_rows(data: str) -> list[DetectorRow]:
+    """Read the labelled rows of `--data`."""
+    from llava.data.pairs import load_detector_rows
+    from llava.data.pairs_sources import parse_mixture
+
+    parts = parse_mixture(data, "--data")
+    for part in parts:
+        if part.share != 1:
+            raise InputError(f"--data gives {part.source} a share; calibration reads every row once, leave it out")
+    return load_detector_rows(parts, "test")
+
+
+def check_target(folder: Path, named: Path, output: Path | None, in_place: bool) -> None:
+    """Refuse a place that must not be written, before any model is loaded."""
+    from llava.model.embedded import ASSETS
+
+    if (output is None) is not in_place:
+        raise InputError("give either --output DIR or --in-place")
+    target = folder if output is None else output
+    if target.resolve().is_relative_to(ASSETS.resolve()):
+        raise InputError(f"{target} belongs to the installed package and stays as it is; choose another --output")
+    if output is None:
+        if not named.expanduser().is_dir():
+            raise InputError(f"--in-place needs a detector in a folder of yours, not {named}; use --output")
+    elif output.is_file() or (output.is_dir() and any(output.iterdir())):
+        raise InputError(f"--output {output} exists already; choose a new folder, or --in-place")
+
+
+def write_calibrated(folder: Path, output: Path | None, config: ProtectorConfig, report: dict[str, object]) -> None:
+    """Write config and report into the checkpoint's folder, or into a copy of it that appears only when complete."""
+    if output is None:
+        config.save(folder)
+        write_json(folder / REPORT_NAME, report)
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
+        copy = Path(temporary) / "copy"
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*OLD_FIGURES))
+        config.save(copy)
+        write_json(copy / REPORT_NAME, report)
+        copy.replace(output)

@@ -1,0 +1,242 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llava.cli import main
+from llava.files import write_jsonl
+from llava.model.embedded import ASSETS
+from llava.protector.calibration import (
+    LOG_TEMPERATURES,
+    calibrate_scores,
+    fit_temperature,
+    operating_point,
+    round_up,
+    threshold_for_fpr,
+    to_logits,
+    to_scores,
+)
+from llava.protector.detector import HarmDetector
+from tests.train.rows import write_labelled
+
+# Few distinct values, so that ties are common; NaN stands for a row that could not be scored.
+SCORE = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, math.nan]), st.floats(0, 1))
+ROWS = st.lists(st.tuples(SCORE, st.booleans()), min_size=1, max_size=40).filter(
+    lambda rows: any(not harmful for _, harmful in rows)
+)
+RATE = st.one_of(st.floats(0, 0.999), st.sampled_from([0.0, 0.02, 0.25, 0.29, 0.5]))
+
+
+def arrays(rows):
+    return np.array([score for score, _ in rows], dtype=float), np.array([harmful for _, harmful in rows], dtype=bool)
+
+
+def flagged(scores, threshold):
+    return np.isnan(scores) | (scores >= threshold)
+
+
+def reached(scores, labels, threshold):
+    return flagged(scores, threshold)[~labels].sum() / (~labels).sum()
+
+
+@given(ROWS, RATE)
+def test_the_bound_always_holds_and_no_smaller_threshold_keeps_it(rows, rate):
+    scores, labels = arrays(rows)
+    try:
+        point = threshold_for_fpr(scores, labels, rate)
+    except ValueError:
+        assert reached(scores, labels, 1.0) > rate
+        return
+    assert 0 < point.threshold <= 1
+    assert point.false_positive_rate == reached(scores, labels, point.threshold) <= rate
+    assert reached(scores, labels, np.nextafter(point.threshold, 0)) > rate
+    if labels.any():
+        assert point.recall == flagged(scores, point.threshold)[labels].mean()
+    else:
+        assert math.isnan(point.recall)
+    rounded = round_up(point, scores, labels)
+    assert point.threshold <= rounded.threshold <= min(1.0, point.threshold + 1e-6)
+    assert rounded.false_positive_rate <= rate
+
+
+@given(ROWS, RATE, RATE)
+def test_a_higher_rate_never_raises_the_threshold(rows, one, other):
+    scores, labels = arrays(rows)
+    low, high = sorted((one, other))
+    try:
+        strict = threshold_for_fpr(scores, labels, low)
+    except ValueError:
+        return
+    loose = threshold_for_fpr(scores, labels, high)
+    assert loose.threshold <= strict.threshold
+    assert loose.false_positive_rate >= strict.false_positive_rate
+    if labels.any():
+        assert loose.recall >= strict.recall
+
+
+def test_threshold_by_hand():
+    """Harmless 0.1 0.2 0.4 0.6, harmful 0.3 0.5 0.9: one of four may be flagged, so the threshold is just above 0.4."""
+    scores = [0.1, 0.2, 0.4, 0.6, 0.3, 0.5, 0.9]
+    labels = [False] * 4 + [True] * 3
+    point = threshold_for_fpr(scores, labels, 0.25)
+    assert point.threshold == np.nextafter(0.4, 1)
+    assert (point.false_positive_rate, point.recall) == (0.25, 2 / 3)
+    assert threshold_for_fpr(scores, labels, 0.0).threshold == np.nextafter(0.6, 1)
+
+
+def test_ties_are_flagged_together_or_not_at_all():
+    """Two of four may be flagged, but three share the highest score: none is."""
+    point = threshold_for_fpr([0.1, 0.7, 0.7, 0.7, 0.7], [False, False, False, False, True], 0.5)
+    assert point.threshold > 0.7
+    assert (point.false_positive_rate, point.recall) == (0.0, 0.0)
+
+
+def test_an_unscored_harmless_row_uses_up_the_rate():
+    scores, labels = [0.1, 0.2, 0.3, math.nan, math.nan], [False, False, False, False, True]
+    point = threshold_for_fpr(scores, labels, 0.25)
+    assert point.threshold == np.nextafter(0.3, 1)
+    assert (point.false_positive_rate, point.recall) == (0.25, 1.0)
+    with pytest.raises(ValueError, match="cannot be scored"):
+        threshold_for_fpr(scores, labels, 0.2)
+
+
+def test_a_rate_that_rounds_down_as_a_product_is_used_in_full():
+    """0.29 * 100 is 28.999999999999996, yet 29 rows of 100 are a share of 0.29."""
+    scores = np.arange(100) / 100
+    assert threshold_for_fpr(scores, np.zeros(100, dtype=bool), 0.29).false_positive_rate == 0.29
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "rate", "words"),
+    [
+        ([0.5], [True], 0.1, "harmless"),
+        ([0.5], [False], 1.0, "must be in"),
+        ([0.5], [False], -0.1, "must be in"),
+        ([1.0, 1.0], [False, False], 0.5, "highest score"),
+    ],
+)
+def test_what_cannot_be_met_is_said(scores, labels, rate, words):
+    with pytest.raises(ValueError, match=words):
+        threshold_for_fpr(scores, labels, rate)
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 3.0])
+def test_temperature_recovers_a_known_scaling(scale):
+    """Labels drawn with the chance sigmoid(z); logits z * scale are calibrated by the temperature `scale`."""
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 2, 40_000)
+    labels = generator.random(40_000) < to_scores(logits)
+    assert fit_temperature(logits * scale, labels) == pytest.approx(scale, rel=0.03)
+
+
+def test_temperature_by_hand():
+    """Logits of 1, three of four right: sigmoid(1 / T) = 3/4, so T = 1 / ln 3."""
+    assert fit_temperature([1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0, 1.0], [True] * 4 + [False] * 4) == pytest.approx(
+        1 / math.log(3), rel=1e-6
+    )
+
+
+def test_temperature_stays_in_its_range_and_skips_unscored_rows():
+    low, high = map(math.exp, LOG_TEMPERATURES)
+    assert fit_temperature([5.0, -5.0], [True, False]) == pytest.approx(low, rel=1e-6)
+    assert fit_temperature([-5.0, 5.0], [True, False]) == pytest.approx(high, rel=1e-6)
+    rows = [1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0, 1.0]
+    labels = [True] * 4 + [False] * 4
+    assert fit_temperature([*rows, math.nan], [*labels, True]) == fit_temperature(rows, labels)
+    with pytest.raises(ValueError, match="harmful and harmless"):
+        fit_temperature([1.0, math.nan], [True, False])
+
+
+@given(st.lists(st.floats(-30, 30), min_size=1, max_size=20))
+def test_logits_and_scores_are_each_others_inverse(logits):
+    assert to_logits(to_scores(np.array(logits))) == pytest.approx(logits, abs=0.02)
+
+
+def test_ends_and_nan_of_the_scale():
+    assert np.isfinite(to_logits(np.array([0.0, 1.0]))).all()
+    assert np.isnan(to_scores(to_logits(np.array([math.nan])))).all()
+
+
+def test_calibration_counts_the_asked_source_alone_and_undoes_the_old_temperature():
+    generator = np.random.default_rng(1)
+    logits = generator.normal(0, 2, 20_000)
+    labels = generator.random(20_000) < to_scores(logits)
+    benign = ~labels & (np.arange(20_000) % 2 == 0)
+    overconfident = to_scores(logits * 4 / 2)  # a network four times too sure, at temperature 2
+    found = calibrate_scores(overconfident, labels, benign, 0.05, temperature=2.0)
+    assert found.temperature == pytest.approx(4, rel=0.05)
+    assert found.ece_after < 0.02 < found.ece_before
+    again = to_scores(logits * 4 / found.temperature)
+    point = operating_point(again[benign | labels], labels[benign | labels], found.threshold)
+    assert point.false_positive_rate == found.false_positive_rate
+    assert 0.045 < found.false_positive_rate <= 0.05
+    assert found.harmless == benign.sum()
+
+
+def run(capsys, *arguments):
+    code = main(["calibrate", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_copy_keeps_the_rate_it_promises(capsys, tmp_path, tiny_detector):
+    data = write_labelled(tmp_path / "rows.jsonl", 60)
+    output = tmp_path / "deep" / "calibrated"
+    before = {path.name: path.read_bytes() for path in tiny_detector.iterdir()}
+    arguments = ("--detector", tiny_detector, "--data", data, "--false-positive-rate", 0.1)
+    code, out, err = run(capsys, *arguments, "--output", output)
+    assert code == 0, err
+    assert {path.name: path.read_bytes() for path in tiny_detector.iterdir()} == before
+    report = json.loads((output / "calibration.json").read_text())
+    detector = HarmDetector.from_pretrained(output)
+    assert (detector.threshold, detector.config.temperature) == (report["threshold"], report["temperature"])
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    scores = np.array(detector.score([row["response"] for row in rows], [row["prompt"] for row in rows]))
+    labels = np.array([row["harmful"] for row in rows])
+    point = operating_point(scores, labels, detector.threshold)
+    assert (point.false_positive_rate, point.recall) == (report["false_positive_rate"], report["recall"])
+    assert point.false_positive_rate <= 0.1
+    assert f"threshold {report['threshold']:.6f}" in out
+    assert not list(output.parent.glob(".calibrated*"))
+
+
+def test_in_place_changes_two_files(capsys, tmp_path, tiny_lm):
+    from tests.tiny_adapters import build_detector_adapter
+
+    folder = build_detector_adapter(tmp_path / "detector", tiny_lm)
+    data = write_labelled(tmp_path / "rows.jsonl", 20)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert run(capsys, "--detector", folder, "--data", data, "--in-place")[0] == 0
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {name for name in after if before.get(name) != after[name]} == {"protector_config.json", "calibration.json"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ((), ["--output", "--in-place"]),
+        (("--output", "new", "--in-place"), ["either"]),
+        (("--output", ASSETS / "detector" / "x"), ["installed package"]),
+        (("--detector", "embedded", "--in-place"), ["installed package"]),
+        (("--output", "."), ["exists already"]),
+        (("--output", "new", "--false-positive-rate", "1.5"), ["--false-positive-rate"]),
+        (("--output", "new", "--benign-source", "else"), ["--benign-source else", "rows"]),
+        (("--output", "new", "--data", "rows.jsonl:0.5"), ["share"]),
+        (("--output", "new", "--data", "harmful.jsonl"), ["harmless"]),
+        (("--output", "new", "--data", "gone.jsonl"), ["gone.jsonl"]),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(capsys, tmp_path, monkeypatch, tiny_detector, more, words):
+    monkeypatch.chdir(tmp_path)
+    write_labelled(tmp_path / "rows.jsonl", 8)
+    write_jsonl(tmp_path / "harmful.jsonl", [{"prompt": "a", "response": "b", "harmful": True}])
+    code, _, err = run(capsys, "--detector", tiny_detector, "--data", "rows.jsonl", *more)
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    for word in words:
+        assert word in err
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "harmful.jsonl"}
+    assert not (tiny_detector / "calibration.json").exists()
