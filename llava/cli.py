@@ -10,7 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from llava import __version__
-from llava.cli_config import join_lists, read_config, split_list
+from llava.cli_config import join_lists, split_list
+from llava.cli_options import (
+    Config,
+    Detector,
+    Device,
+    Dtype,
+    OptionalDetector,
+    OptionalDetoxifier,
+    RunFolder,
+    Threshold,
+)
 from llava.errors import FailedRunError, InputError
 
 app = typer.Typer(
@@ -22,22 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 120},
 )
-
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="YAML file of options; flags win over it.", callback=read_config, is_eager=True),
-]
-Detector = Annotated[str, typer.Option(help="Harm detector: 'embedded', a folder or a hub id.")]
-OptionalDetector = Annotated[
-    str | None, typer.Option(help="Harm detector: 'embedded', a folder or a hub id; 'none': no guard.")
-]
-OptionalDetoxifier = Annotated[
-    str | None, typer.Option(help="Detoxifier: 'embedded', a folder or a hub id; 'none': flagged means refused.")
-]
-Threshold = Annotated[float | None, typer.Option(help="Harm score from which a response is flagged [detector's own].")]
-Device = Annotated[str | None, typer.Option(help="Torch device, e.g. cpu or cuda:1 [detected].")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-RunFolder = Annotated[Path, typer.Argument(help="Output folder of a generate run.")]
 
 
 @app.callback(invoke_without_command=True)

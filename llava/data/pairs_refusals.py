@@ -13,8 +13,8 @@ REFUSALS = (
     "I won't go into this, since acting on it could harm people. Is there another way in which I can help you?",
     "Sorry, I have to decline. What you describe may be dangerous or against the law, and I don't want to contribute "
     "to it.",
-    "I understand that you would like an answer, but giving one here could lead to harm. Let's look at a "
-    "constructive alternative instead.",
+    "I understand that you would like an answer, but I can't give one here, since it could lead to harm. Let's look "
+    "at a constructive alternative instead.",
     "I'm not able to provide that. If you are dealing with a difficult situation, someone you trust or a local "
     "professional can help you safely.",
     "I'd rather not answer this: it would be unfair or hurtful to others. I can help with a respectful version of "

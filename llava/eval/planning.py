@@ -78,7 +78,7 @@ def select_pending(batches: Sequence[Batch], questions: Sequence[Question], done
 def order_for_rank(batches: Sequence[Batch], rank: int, num_processes: int) -> list[Batch]:
     """Return all batches in the order in which one process tries them: its own share, then everybody else's.
 
-    The others' shares are walked from their ends, so a helper and the owner meet only at the last batch.
+    The others' shares are walked from their ends, so a process that helps and the owner meet only at the last batch.
 
     Example:
         >>> [batch.index for batch in order_for_rank([Batch(i, (i,)) for i in range(5)], 0, 2)]

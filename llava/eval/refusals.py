@@ -31,7 +31,7 @@ _PATTERNS = (
     r"\bI (?:do not|don't) (?:condone|support|encourage|promote|endorse|engage|feel comfortable|provide)\b",
     r"\bI (?:do not|don't) have the ability\b",
     r"\b(?:is|would be|it's|that's) (?:not |never |in)(?:an? )?(?:appropriate|acceptable|okay|ok|ethical|right)\b",
-    r"\b(?:is|would be|it's|that's) (?:not |never )something I\b",
+    r"\b(?:(?:is|would be|it's|that's) (?:not |never )|isn't )something I\b",
     r"\bagainst (?:my|our|the) (?:\w+ ){0,2}(?:guidelines?|principles|programming|polic(?:y|ies)|values|rules)\b",
     r"\bnot (?:able|programmed|designed|allowed|permitted|authori[sz]ed) to (?:\w+ly )?" + _SERVE,
     r"\bI(?:'d| would| must)? (?:rather not|prefer not)\b",
