@@ -19,6 +19,7 @@ from llava.data.pairs import DetectorRow
 from llava.errors import InputError
 from llava.model.base_lm import resolve_base
 from llava.model.devices import pick_device, pick_dtype
+from llava.model.quiet import quiet_transformers
 from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 from llava.protector.config import ProtectorConfig
 from llava.protector.detector import HarmDetector
@@ -156,7 +157,8 @@ class ZeroShotJudge:
         self.tokenizer = load_base_tokenizer(base)
         if not self.tokenizer.chat_template:
             raise InputError(f"the base {base} has no chat template; zero-shot questions need a chat model")
-        self.model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype).to(device).eval()
+        with quiet_transformers():
+            self.model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype).to(device).eval()
         self.words = [self.tokenizer.encode(word, add_special_tokens=False)[0] for word in ZERO_SHOT_WORDS]
 
     def encode(self, row: DetectorRow) -> list[int]:

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llava.cli import main
@@ -24,10 +24,13 @@ from tests.train.rows import write_labelled
 
 # Few distinct values, so that ties are common; NaN stands for a row that could not be scored.
 SCORE = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, math.nan]), st.floats(0, 1))
-ROWS = st.lists(st.tuples(SCORE, st.booleans()), min_size=1, max_size=40).filter(
-    lambda rows: any(not harmful for _, harmful in rows)
+ROWS = st.tuples(st.lists(st.tuples(SCORE, st.booleans()), max_size=40), st.tuples(SCORE, st.just(False))).map(
+    lambda parts: [*parts[0], parts[1]]
 )
 RATE = st.one_of(st.floats(0, 0.999), st.sampled_from([0.0, 0.02, 0.25, 0.29, 0.5]))
+
+# A busy machine is no defect of the code under test.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def arrays(rows):
@@ -42,6 +45,7 @@ def reached(scores, labels, threshold):
     return flagged(scores, threshold)[~labels].sum() / (~labels).sum()
 
 
+@patient
 @given(ROWS, RATE)
 def test_the_bound_always_holds_and_no_smaller_threshold_keeps_it(rows, rate):
     scores, labels = arrays(rows)
@@ -58,10 +62,11 @@ def test_the_bound_always_holds_and_no_smaller_threshold_keeps_it(rows, rate):
     else:
         assert math.isnan(point.recall)
     rounded = round_up(point, scores, labels)
-    assert point.threshold <= rounded.threshold <= min(1.0, point.threshold + 1e-6)
+    assert point.threshold <= rounded.threshold <= min(1.0, point.threshold + 2e-6)
     assert rounded.false_positive_rate <= rate
 
 
+@patient
 @given(ROWS, RATE, RATE)
 def test_a_higher_rate_never_raises_the_threshold(rows, one, other):
     scores, labels = arrays(rows)
@@ -150,6 +155,7 @@ def test_temperature_stays_in_its_range_and_skips_unscored_rows():
         fit_temperature([1.0, math.nan], [True, False])
 
 
+@patient
 @given(st.lists(st.floats(-30, 30), min_size=1, max_size=20))
 def test_logits_and_scores_are_each_others_inverse(logits):
     assert to_logits(to_scores(np.array(logits))) == pytest.approx(logits, abs=0.02)
@@ -182,14 +188,17 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
-def test_the_copy_keeps_the_rate_it_promises(capsys, tmp_path, tiny_detector):
+@pytest.mark.parametrize("kind", ["tiny_detector", "tiny_classifier"])
+def test_the_copy_keeps_the_rate_it_promises(capsys, tmp_path, request, kind):
+    """For an adapter with label 1 = harmful, and a merged model of the released form, label 1 = safe."""
+    checkpoint = request.getfixturevalue(kind)
     data = write_labelled(tmp_path / "rows.jsonl", 60)
     output = tmp_path / "deep" / "calibrated"
-    before = {path.name: path.read_bytes() for path in tiny_detector.iterdir()}
-    arguments = ("--detector", tiny_detector, "--data", data, "--false-positive-rate", 0.1)
+    before = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    arguments = ("--detector", checkpoint, "--data", data, "--false-positive-rate", 0.1)
     code, out, err = run(capsys, *arguments, "--output", output)
     assert code == 0, err
-    assert {path.name: path.read_bytes() for path in tiny_detector.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before
     report = json.loads((output / "calibration.json").read_text())
     detector = HarmDetector.from_pretrained(output)
     assert (detector.threshold, detector.config.temperature) == (report["threshold"], report["temperature"])
@@ -199,8 +208,30 @@ def test_the_copy_keeps_the_rate_it_promises(capsys, tmp_path, tiny_detector):
     point = operating_point(scores, labels, detector.threshold)
     assert (point.false_positive_rate, point.recall) == (report["false_positive_rate"], report["recall"])
     assert point.false_positive_rate <= 0.1
+    assert detector.config.positive_label == ("harmful" if kind == "tiny_detector" else "safe")
     assert f"threshold {report['threshold']:.6f}" in out
     assert not list(output.parent.glob(".calibrated*"))
+
+
+def test_options_may_come_from_a_file(capsys, tmp_path, tiny_detector):
+    write_labelled(tmp_path / "rows.jsonl", 20)
+    write_jsonl(
+        tmp_path / "ordinary.jsonl", [{"prompt": "a", "response": f"b {i}", "harmful": False} for i in range(5)]
+    )
+    options = [
+        f"detector: {tiny_detector}",
+        f"data: {tmp_path / 'rows.jsonl'},{tmp_path / 'ordinary.jsonl'}",
+        "false-positive-rate: 0.2",
+        "benign-source: ordinary",
+        f"output: {tmp_path / 'new'}",
+    ]
+    (tmp_path / "calibrate.yaml").write_text("\n".join(options))
+    code, out, err = run(capsys, "--config", tmp_path / "calibrate.yaml")
+    assert code == 0, err
+    report = json.loads((tmp_path / "new" / "calibration.json").read_text())
+    assert (report["harmless"], report["harmful"], report["benign_source"]) == (5, 10, "ordinary")
+    assert report["false_positive_rate"] <= 0.2
+    assert "of 5 harmless rows" in out
 
 
 def test_in_place_changes_two_files(capsys, tmp_path, tiny_lm):

@@ -20,7 +20,7 @@ def start(tiny_lm, data, output, *more):
         *(sys.executable, "-m", "llava.train.harm_detector", "--base", str(tiny_lm), "--train-data", str(data)),
         *("--output-dir", str(output), "--max-length", "64", "--learning-rate", "1e-2", "--lora-dropout", "0.2"),
         *("--num-train-epochs", "12", "--per-device-train-batch-size", "4", "--disable-tqdm", "true"),
-        *("--save-strategy", "steps", "--save-steps", "5", "--save-total-limit", "3", *more),
+        *("--save-strategy", "steps", "--save-steps", "5", "--save-total-limit", "99", *more),
     ]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -49,10 +49,15 @@ def test_the_same_command_goes_on_after_sigkill(tiny_lm, tmp_path):
     assert process.returncode == -signal.SIGKILL
     assert not (killed / "metrics.json").exists()
     assert not (killed / "adapter_model.safetensors").exists()
+    states = {path: path.stat().st_mtime_ns for path in killed.glob("checkpoint-*/trainer_state.json")}
+    last = newest_checkpoint(killed) / "trainer_state.json"
 
     resumed = start(tiny_lm, data, killed, "--resume")
     finish(resumed)
+    # Its checkpoint was gone on from: a fresh start would have written it again.
+    assert last.stat().st_mtime_ns == states[last]
     finish(start(tiny_lm, data, whole))
+    assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
     assert (killed / "metrics.json").read_text() == (whole / "metrics.json").read_text()
     expected = load_file(whole / "adapter_model.safetensors")
     found = load_file(killed / "adapter_model.safetensors")

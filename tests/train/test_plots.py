@@ -21,7 +21,8 @@ def scored(n=400, seed=0):
 def test_area_under_the_curve_is_the_auroc():
     data = scored()
     false_positives, recall = roc_curve(data)
-    assert np.trapezoid(recall, false_positives) == pytest.approx(auroc(data), abs=1e-12)
+    area = (np.diff(false_positives) * (recall[1:] + recall[:-1]) / 2).sum()
+    assert area == pytest.approx(auroc(data), abs=1e-12)
     assert (false_positives[[0, -1]], recall[[0, -1]]) == (pytest.approx([0, 1]), pytest.approx([0, 1]))
     assert (np.diff(recall) >= 0).all()
 
