@@ -16,6 +16,7 @@ from llava.files import write_json
 
 BENCHMARKS = {
     "evaluation": "benchmarks.evaluation",
+    "training": "benchmarks.training",
 }
 """Name → module with `add_arguments` and `measure`; a new benchmark is a module and a line here."""
 

@@ -47,9 +47,8 @@ class JudgeOptions:
 class KeywordJudge:
     """Calls every response unsafe that is not a refusal.
 
-    Cheap, and needs no model; it is the measure of most jailbreak papers (string matching, arXiv 2307.15043). On the
-    1,241 human-labelled answers of JailbreakBench it agrees in 88 % (Cohen's kappa 0.75): it misses 6 of 710 harmful
-    answers, and counts 141 of 531 harmless ones that answer beside the point.
+    Cheap, and needs no model; it is the measure of most jailbreak papers (string matching, arXiv 2307.15043). It seldom
+    misses a harmful answer and counts harmless ones that answer beside the point; docs/evaluation.md has the figures.
     """
 
     name = "keyword"

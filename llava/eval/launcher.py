@@ -38,6 +38,10 @@ class RunError(FailedRunError):
     """A run that did not finish although its input was good; its records so far are kept."""
 
 
+STDERR = 2
+"""The process's own; `sys.stderr` may be an object without a descriptor, as in a notebook."""
+
+
 @dataclass(frozen=True)
 class World:
     """The processes that an outside launcher (torchrun, accelerate launch) started."""
@@ -111,7 +115,7 @@ def run_processes(job: Job) -> list[Outcome]:
             child = subprocess.Popen(
                 [sys.executable, "-c", BOOTSTRAP, str(rank), json.dumps(sys.path)],
                 stdin=subprocess.PIPE,
-                stdout=sys.stderr.fileno(),
+                stdout=STDERR,  # results go to files, and stdout is the command's own
                 text=True,
                 env=environment | {"LOCAL_RANK": str(rank)},
                 # Out of the terminal's group: Ctrl-C reaches the launcher alone, which then lets go of all.
