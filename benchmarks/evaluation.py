@@ -21,9 +21,9 @@ GOAL = 5.0
 
 def add_arguments(parser: argparse._ArgumentGroup) -> None:
     """Add the options that set the size of the measurement and the models."""
-    parser.add_argument("--evaluation-questions", type=int, default=32, help="questions of the sample benchmark [32]")
-    parser.add_argument("--evaluation-new-tokens", type=int, default=24, help="longest answer, in tokens [24]")
-    parser.add_argument("--evaluation-batch-size", default="auto", help="questions a batch on our side [auto]")
+    parser.add_argument("--evaluation-questions", type=int, default=24, help="questions of the sample benchmark [24]")
+    parser.add_argument("--evaluation-new-tokens", type=int, default=48, help="longest answer, in tokens [48]")
+    parser.add_argument("--evaluation-batch-size", default="32", help="questions a batch on our side, or auto [32]")
     parser.add_argument("--evaluation-repeats", type=int, default=2, help="how often each side is measured [2]")
     for part in ("model", "detector", "detoxifier"):
         parser.add_argument(f"--evaluation-{part}", default="embedded", help=f"{part} of both sides [embedded]")

@@ -41,6 +41,7 @@ def build_detector_adapter(folder: Path, base: Path, seed: int = 0, **config: ob
 
 def build_detoxifier_adapter(folder: Path, base: Path, seed: int = 0) -> Path:
     """Save a detoxifier adapter for `base` into `folder`."""
+    torch.manual_seed(seed)  # PEFT draws the A matrices
     lora = LoraConfig(task_type=TaskType.CAUSAL_LM, r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "up_proj"])
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora)
     _randomize(model, seed)

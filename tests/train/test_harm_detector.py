@@ -86,7 +86,9 @@ def test_the_adapter_holds_the_head_under_the_name_of_the_released_ones(tiny_lm,
 def test_the_trained_detector_tells_the_classes_apart(tiny_lm, data, tmp_path, positive_label):
     """Learned by the training code, scored by the code of inference; high is harmful either way."""
     output = tmp_path / "out"
-    more = ["--num-train-epochs", "12", "--positive-label", positive_label, "--pooling", "last"]
+    # Gentler than the smoke tests: at their rate the last bits of a product decide where the training ends up.
+    more = ["--num-train-epochs", "20", "--learning-rate", "3e-3"]
+    more += ["--positive-label", positive_label, "--pooling", "last"]
     assert main(flags(tiny_lm, data, output, *more)) == 0
     detector = HarmDetector.from_pretrained(output)
     harmful, harmless = detector.score(["water bread thorn", "water bread bloom"], ["question 1", "question 1"])
