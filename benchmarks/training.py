@@ -159,7 +159,7 @@ class Bench:
                 batch = [self.units[i] for i in order[start : start + BATCH_SIZE]]
                 with torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32):
                     chosen, rejected = (
-                        network(**self.pad([unit[side].windows[0] for unit in batch], device)).logits[:, 0]
+                        network(**self.pad([unit[side].windows[0].ids for unit in batch], device)).logits[:, 0]
                         for side in (0, 1)
                     )
                     loss = pairwise_loss(chosen, rejected).mean()
@@ -202,7 +202,9 @@ class Bench:
                 use_cpu=ours.use_cpu,
                 bf16=bool(ours.bf16),
             )
-            rows = [{"chosen_ids": unit[0].windows[0], "rejected_ids": unit[1].windows[0]} for unit in self.units]
+            rows = [
+                {"chosen_ids": unit[0].windows[0].ids, "rejected_ids": unit[1].windows[0].ids} for unit in self.units
+            ]
             trainer = RewardTrainer(
                 model=classifier,
                 args=config,

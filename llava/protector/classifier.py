@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from llava.errors import InputError
 from llava.model.quiet import quiet_transformers
+from llava.protector.text import Window
 
 
 class HarmClassifier(nn.Module):
@@ -19,7 +21,7 @@ class HarmClassifier(nn.Module):
     The modules carry the names of the Hugging Face sequence classifier (`model` and `score` for the Llama family), so
     adapters of the released detectors fit as they are, and a merged model can be saved as that class. It differs in
     pooling: by the attention mask rather than by looking for pad tokens (pad is eos in the released checkpoints, and a
-    response may contain eos), and with the mean over tokens as a choice.
+    response may contain eos), and with the mean over all tokens, or over those of the response, as a choice.
     """
 
     def __init__(self, classifier: PreTrainedModel, pooling: str = "last"):
@@ -42,13 +44,19 @@ class HarmClassifier(nn.Module):
         return next(self.score.parameters()).device
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        response_mask: torch.Tensor | None = None,
+        **_: Any,
     ) -> SequenceClassifierOutput:
         """Compute the logits.
 
         Args:
             input_ids: Token ids, int64, (B, T), padded on the right.
             attention_mask: 1 for tokens, 0 for padding, (B, T); None means no padding.
+            response_mask: 1 for the response's tokens, (B, T); needed by `mean_response` pooling alone, where None
+                means that all tokens are the response's.
 
         Returns:
             `logits`, float, (B, 1). What a positive logit means is the checkpoint's `positive_label`.
@@ -59,13 +67,16 @@ class HarmClassifier(nn.Module):
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False
         ).last_hidden_state  # (B, T, H)
         head = self.score.modules_to_save["default"] if hasattr(self.score, "modules_to_save") else self.score
-        pooled = self.pool(hidden.to(head.weight.dtype), attention_mask)  # (B, H)
+        pooled = self.pool(hidden.to(head.weight.dtype), attention_mask, response_mask)  # (B, H)
         return SequenceClassifierOutput(logits=self.score(pooled).float())
 
-    def pool(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def pool(
+        self, hidden: torch.Tensor, attention_mask: torch.Tensor, response_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Reduce (B, T, H) hidden states to (B, H), looking at unmasked positions only."""
-        if self.pooling == "mean":
-            weights = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
+        if self.pooling != "last":
+            mask = attention_mask if self.pooling == "mean" or response_mask is None else response_mask
+            weights = mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
             return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
         positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)  # (T,)
         last = (attention_mask * positions).argmax(dim=1)  # (B,)
@@ -86,6 +97,27 @@ class HarmClassifier(nn.Module):
     def enable_input_require_grads(self) -> None:
         """Let gradients flow through frozen embeddings, as checkpointing with adapters needs."""
         self.backbone.enable_input_require_grads()
+
+
+def pad_windows(windows: Sequence[Window], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Pad windows on the right into what `HarmClassifier` reads.
+
+    Returns:
+        `input_ids`, `attention_mask` and `response_mask`, int64, (W, T).
+
+    Example:
+        >>> batch = pad_windows([Window([5, 6, 7], head=1), Window([8])], pad_token_id=0)
+        >>> batch["input_ids"].tolist(), batch["response_mask"].tolist()
+        ([[5, 6, 7], [8, 0, 0]], [[0, 1, 1], [1, 0, 0]])
+    """
+    input_ids = torch.full((len(windows), max(len(ids) for ids, _ in windows)), pad_token_id)
+    attention_mask = torch.zeros_like(input_ids)
+    response_mask = torch.zeros_like(input_ids)
+    for i, (ids, head) in enumerate(windows):
+        input_ids[i, : len(ids)] = torch.tensor(ids)
+        attention_mask[i, : len(ids)] = 1
+        response_mask[i, head : len(ids)] = 1
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "response_mask": response_mask}
 
 
 def load_sequence_classifier(

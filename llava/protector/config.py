@@ -12,6 +12,7 @@ from llava.errors import InputError
 from llava.files import read_json, write_json
 
 CONFIG_NAME = "protector_config.json"
+POOLINGS = ("last", "mean", "mean_response")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class ProtectorConfig:
     positive_label: str = "safe"
     """Detector: what a positive logit means, `safe` or `harmful`."""
     pooling: str = "last"
-    """Detector: `last` reads the last token's hidden state, `mean` the mean over all tokens."""
+    """Detector: `last` reads the last token's hidden state, `mean` the mean over all tokens, `mean_response` the mean
+    over the response's own, which have read the question by attention."""
     num_layers: int | None = None
     """Detector: how many transformer layers of the base are kept; None keeps all."""
     threshold: float = 0.5
@@ -49,7 +51,7 @@ class ProtectorConfig:
             ("text_form", self.text_form in templates, " or ".join(templates)),
             ("max_length", isinstance(self.max_length, int) and self.max_length >= 8, "a whole number from 8"),
             ("positive_label", self.positive_label in ("safe", "harmful"), "safe or harmful"),
-            ("pooling", self.pooling in ("last", "mean"), "last or mean"),
+            ("pooling", self.pooling in POOLINGS, ", ".join(POOLINGS[:-1]) + f" or {POOLINGS[-1]}"),
             ("num_layers", self.num_layers is None or self.num_layers >= 1, "a whole number from 1, or null"),
             ("threshold", 0.0 < self.threshold <= 1.0, "a number above 0 and at most 1"),
             ("temperature", self.temperature > 0.0, "a number above 0"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.protector.config import ProtectorConfig
-from llava.protector.text import encode_windows
+from llava.protector.text import Window, encode_windows
 
 if TYPE_CHECKING:
     import torch
@@ -110,34 +110,29 @@ class HarmDetector:
         if prompts is not None and len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; give one each")
         questions = prompts if prompts is not None else [""] * len(responses)
-        windows: list[tuple[int, list[int]]] = [
-            (row, ids)
+        windows: list[tuple[int, Window]] = [
+            (row, window)
             for row, (prompt, response) in enumerate(zip(questions, responses, strict=True))
-            for ids in encode_windows(self.tokenizer, self.config, prompt, response)
+            for window in encode_windows(self.tokenizer, self.config, prompt, response)
         ]
-        windows.sort(key=lambda window: len(window[1]))
+        windows.sort(key=lambda item: len(item[1].ids))
         window_scores: list[list[float]] = [[] for _ in responses]
         for start in range(0, len(windows), batch_size):
             batch = windows[start : start + batch_size]
-            for (row, _), harm_score in zip(batch, self._forward([ids for _, ids in batch]), strict=True):
+            for (row, _), harm_score in zip(batch, self._forward([window for _, window in batch]), strict=True):
                 window_scores[row].append(harm_score)
         return [_worst(scores) for scores in window_scores]
 
-    def _forward(self, rows: list[list[int]]) -> list[float]:
+    def _forward(self, windows: list[Window]) -> list[float]:
         """Return the harm score of each window."""
         import torch
 
-        width = max(len(ids) for ids in rows)
-        input_ids = torch.full((len(rows), width), self.tokenizer.pad_token_id or 0)  # (B, T)
-        attention_mask = torch.zeros_like(input_ids)
-        for i, ids in enumerate(rows):
-            input_ids[i, : len(ids)] = torch.tensor(ids)
-            attention_mask[i, : len(ids)] = 1
+        from llava.protector.classifier import pad_windows
+
         place = self.classifier.device
+        batch = pad_windows(windows, self.tokenizer.pad_token_id or 0)
         with torch.inference_mode():
-            logits = self.classifier(
-                input_ids=input_ids.to(place), attention_mask=attention_mask.to(place)
-            ).logits  # (B, 1)
+            logits = self.classifier(**{name: tensor.to(place) for name, tensor in batch.items()}).logits  # (B, 1)
         p_positive = torch.sigmoid(logits[:, 0].double() / self.config.temperature)
         p_harmful = p_positive if self.config.positive_label == "harmful" else 1.0 - p_positive
         return p_harmful.tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llava.constants import DETECTOR_TEMPLATES, DETOXIFIER_TEMPLATES
 from llava.protector.config import ProtectorConfig
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 
 WINDOW_OVERLAP = 8
 """Consecutive windows of a long response share 1/8 of their length, so that no sentence is only seen cut."""
+
+
+class Window(NamedTuple):
+    """A part of a detector's input text that fits its network."""
+
+    ids: list[int]
+    """Token ids."""
+    head: int = 0
+    """How many of them come before the response: special tokens, the question."""
 
 
 def render_detector_text(config: ProtectorConfig, prompt: str, response: str) -> tuple[str, int]:
@@ -29,7 +38,7 @@ def render_detector_text(config: ProtectorConfig, prompt: str, response: str) ->
 
 def encode_windows(
     tokenizer: PreTrainedTokenizerFast, config: ProtectorConfig, prompt: str, response: str
-) -> list[list[int]]:
+) -> list[Window]:
     """Tokenise one pair into windows of at most `config.max_length` tokens that cover the whole response.
 
     A text that fits gives one window, the plain tokenisation. In a longer one each window repeats the head (special
@@ -42,7 +51,7 @@ def encode_windows(
         response: The text to be scored.
 
     Returns:
-        Token ids, one list a window, in order; an empty list when the response has no token of its own.
+        The windows in order; an empty list when the response has no token of its own.
     """
     text, start = render_detector_text(config, prompt, response)
     encoding = tokenizer(text, return_offsets_mapping=True, verbose=False)
@@ -53,12 +62,12 @@ def encode_windows(
     if not response.strip() or not body:
         return []
     if len(ids) <= config.max_length:
-        return [ids]
+        return [Window(ids, head_length)]
     head = ids[: min(head_length, config.max_length // 2)]
     size = config.max_length - len(head)
     step = max(1, size - size // WINDOW_OVERLAP)
     starts = range(0, max(1, len(body) - size + step), step)
-    return [head + body[i : i + size] for i in starts]
+    return [Window(head + body[i : i + size], len(head)) for i in starts]
 
 
 def render_detoxifier_prompt(config: ProtectorConfig, prompt: str, response: str) -> str:

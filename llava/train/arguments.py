@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import importlib.util
 import re
 import sys
 from dataclasses import dataclass, field
@@ -110,7 +111,9 @@ class RunArguments(TrainingArguments):
     save_strategy: str = option("epoch", "When to write a checkpoint: epoch, steps or no.")
     save_total_limit: Optional[int] = option(2, "Checkpoints to keep.")  # noqa: UP045
     eval_strategy: str = option("no", "When to evaluate during training: no, epoch or steps. The end always counts.")
-    report_to: Optional[str] = option("none", "none, tensorboard, wandb, …")  # noqa: UP045
+    report_to: Optional[str] = option(  # noqa: UP045
+        None, "Where to log: none, tensorboard, wandb, …; by default TensorBoard, where it is installed."
+    )
     seed: int = option(0, "Seed of weights, dropout and order.")
     bf16: Optional[bool] = option(None, "Compute in bfloat16; by default where an accelerator supports it.")  # noqa: UP045
     gradient_checkpointing: Optional[bool] = option(None, "Recompute activations in the backward pass to save memory.")  # noqa: UP045
@@ -123,6 +126,8 @@ class RunArguments(TrainingArguments):
         place = pick_device()
         if place.type == "cpu":
             self.use_cpu = True
+        if self.report_to is None:
+            self.report_to = "tensorboard" if importlib.util.find_spec("tensorboard") else "none"
         if getattr(self, "ddp_find_unused_parameters", None) is None:
             self.ddp_find_unused_parameters: Optional[bool] = False  # noqa: UP045 - every weight is part of the loss
         if self.bf16 is None:

@@ -20,10 +20,10 @@ from llava.errors import InputError
 from llava.model.base_lm import resolve_base
 from llava.model.devices import pick_device, pick_dtype
 from llava.model.quiet import quiet_transformers
-from llava.protector.classifier import HarmClassifier, load_sequence_classifier
+from llava.protector.classifier import HarmClassifier, load_sequence_classifier, pad_windows
 from llava.protector.config import ProtectorConfig
 from llava.protector.detector import HarmDetector
-from llava.protector.text import encode_windows
+from llava.protector.text import Window, encode_windows
 from llava.train.cards import ORDINARY, PAIRS, RESPONSES, TEMPLATES, fit_word_judge, load_detector_split
 from llava.train.common import load_base_tokenizer
 from llava.train.metrics import evaluate_detector
@@ -108,18 +108,20 @@ class LinearProbe:
         """Load the base's first layers, as many as `config` keeps."""
         network = load_sequence_classifier(base, num_layers=config.num_layers, dtype=dtype)
         self.config = config
-        self.classifier = HarmClassifier(network, pooling="mean").to(device).eval()
+        self.classifier = HarmClassifier(network, pooling=config.pooling).to(device).eval()
         self.tokenizer = load_base_tokenizer(base)
         self.regression: Any = None
 
-    def pool(self, windows: Sequence[list[int]]) -> np.ndarray:
+    def pool(self, windows: Sequence[Window]) -> np.ndarray:
         """Return the mean hidden state of each window, (W, H)."""
         pooled = np.zeros((len(windows), self.classifier.config.hidden_size))
-        for batch in by_length(windows):
-            ids, mask = pad([windows[i] for i in batch], self.tokenizer.pad_token_id, self.classifier.device)
+        for batch in by_length([window.ids for window in windows]):
+            padded = pad_windows([windows[i] for i in batch], self.tokenizer.pad_token_id)
+            ids, mask, response_mask = (tensor.to(self.classifier.device) for tensor in padded.values())
             with torch.inference_mode():
                 hidden = self.classifier.backbone(input_ids=ids, attention_mask=mask, use_cache=False)
-                pooled[batch] = self.classifier.pool(hidden.last_hidden_state.float(), mask).cpu().numpy()
+                states = hidden.last_hidden_state.float()
+                pooled[batch] = self.classifier.pool(states, mask, response_mask).cpu().numpy()
         return pooled
 
     def fit(self, rows: Sequence[DetectorRow]) -> LinearProbe:
@@ -131,19 +133,19 @@ class LinearProbe:
         windows = [(self._windows(row), row.harmful) for row in rows if row.source != PAIRS]
         labelled = [(found[0], harmful) for found, harmful in windows if found]
         regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000, class_weight="balanced"))
-        pooled = self.pool([ids for ids, _ in labelled])
+        pooled = self.pool([window for window, _ in labelled])
         self.regression = regression.fit(pooled, [harmful for _, harmful in labelled])
         return self
 
     def score(self, rows: Sequence[DetectorRow]) -> list[float]:
         """Return the highest probability of harmful among each row's windows."""
-        windows = [(i, ids) for i, row in enumerate(rows) for ids in self._windows(row)]
-        chances = self.regression.predict_proba(self.pool([ids for _, ids in windows]))[:, 1]
+        windows = [(i, window) for i, row in enumerate(rows) for window in self._windows(row)]
+        chances = self.regression.predict_proba(self.pool([window for _, window in windows]))[:, 1]
         scores = np.zeros(len(rows))
         np.maximum.at(scores, [i for i, _ in windows], chances)
         return scores.tolist()
 
-    def _windows(self, row: DetectorRow) -> list[list[int]]:
+    def _windows(self, row: DetectorRow) -> list[Window]:
         return encode_windows(self.tokenizer, self.config, row.prompt, row.response)
 
 
@@ -175,7 +177,7 @@ class ZeroShotJudge:
         scores = [0.0] * len(rows)
         for batch in by_length(texts):
             # On the left, so that every text ends at the last position, the only one whose logits are computed.
-            ids, mask = pad([texts[i] for i in batch], self.tokenizer.pad_token_id, self.model.device, left=True)
+            ids, mask = pad_left([texts[i] for i in batch], self.tokenizer.pad_token_id, self.model.device)
             with torch.inference_mode():
                 logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1).logits
             chances = torch.softmax(logits[:, -1, self.words].double(), dim=-1)[:, 0]  # (B,)
@@ -195,13 +197,11 @@ def by_length(texts: Sequence[Sequence[int]]) -> list[list[int]]:
     return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
 
 
-def pad(
-    rows: Sequence[list[int]], pad_token_id: int, device: torch.device, left: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ids and mask of a batch, (B, T) each, padded on the right, or on the left.
+def pad_left(rows: Sequence[list[int]], pad_token_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids and mask of a batch, (B, T) each, padded on the left.
 
     Example:
-        >>> ids, mask = pad([[5, 6], [7]], 0, torch.device("cpu"), left=True)
+        >>> ids, mask = pad_left([[5, 6], [7]], 0, torch.device("cpu"))
         >>> ids.tolist(), mask.tolist()
         ([[5, 6], [0, 7]], [[1, 1], [0, 1]])
     """
@@ -209,9 +209,8 @@ def pad(
     ids = torch.full((len(rows), width), pad_token_id)
     mask = torch.zeros_like(ids)
     for i, row in enumerate(rows):
-        place = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[i, place] = torch.tensor(row)
-        mask[i, place] = 1
+        ids[i, width - len(row) :] = torch.tensor(row)
+        mask[i, width - len(row) :] = 1
     return ids.to(device), mask.to(device)
 
 

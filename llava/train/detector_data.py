@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llava.data.pairs import DetectorRow
+from llava.protector.classifier import pad_windows
 from llava.protector.config import ProtectorConfig
-from llava.protector.text import encode_windows
+from llava.protector.text import Window, encode_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -24,8 +25,8 @@ logger = logging.getLogger(__name__)
 class EncodedRow:
     """A detector row in tokens."""
 
-    windows: list[list[int]]
-    """Token ids of each window that takes part; at least one."""
+    windows: list[Window]
+    """The windows that take part; at least one."""
     harmful: bool
     """The label."""
     weight: float
@@ -38,7 +39,7 @@ class EncodedRow:
     @property
     def length(self) -> int:
         """Tokens of the longest window."""
-        return max(map(len, self.windows))
+        return max(len(window.ids) for window in self.windows)
 
 
 Unit = tuple[EncodedRow, ...]
@@ -72,14 +73,21 @@ def encode_rows(
         label_smoothing: Label smoothing by source.
     """
     encoded = []
+    shortened = 0
     for number, row in enumerate(rows):
         # Both sides of a pair lose their prompt, or neither: they must differ in the response alone.
         drop = random.Random(row.pair_id or str(number)).random() < prompt_dropout
-        windows = encode_windows(tokenizer, config, "" if drop else row.prompt, row.response)[:max_windows]
+        every = encode_windows(tokenizer, config, "" if drop else row.prompt, row.response)
+        windows = every[:max_windows]
+        shortened += len(windows) < len(every)
         if windows:
             weight = row.weight * (weights or {}).get(row.source, 1.0)
             smoothing = (label_smoothing or {}).get(row.source, 0.0)
             encoded.append(EncodedRow(windows, row.harmful, weight, smoothing, row))
+    if shortened:
+        logger.info(
+            "%d of %d responses are longer than what is read of them; --max-windows 0 reads all", shortened, len(rows)
+        )
     if len(encoded) < len(rows):
         logger.warning("skipped %d rows without a token", len(rows) - len(encoded))
     return encoded
@@ -116,7 +124,7 @@ class DetectorCollator:
     Input: units, each a tuple of one or two `EncodedRow`.
 
     Output, for U units with R responses in W windows of at most T tokens:
-        input_ids, attention_mask: (W, T).
+        input_ids, attention_mask, response_mask: (W, T), see `pad_windows`.
         row_of_window: Response of each window, (W,).
         labels: 1 = harmful, float, (R,).
         label_smoothing: (R,).
@@ -128,8 +136,9 @@ class DetectorCollator:
         Two units, a single harmful response of two tokens and a pair, pad id 0:
 
         >>> row = DetectorRow("", "x", True, "s")
-        >>> one = EncodedRow([[5, 6]], True, 1.0, 0.0, row)
-        >>> pair = (EncodedRow([[7]], False, 1.0, 0.0, row), EncodedRow([[8, 9, 3]], True, 1.0, 0.0, row))
+        >>> one = EncodedRow([Window([5, 6])], True, 1.0, 0.0, row)
+        >>> safe = EncodedRow([Window([7])], False, 1.0, 0.0, row)
+        >>> pair = (safe, EncodedRow([Window([8, 9, 3])], True, 1.0, 0.0, row))
         >>> batch = DetectorCollator(pad_token_id=0)([(one,), pair])
         >>> batch["input_ids"].tolist()
         [[5, 6, 0], [7, 0, 0], [8, 9, 3]]
@@ -145,13 +154,7 @@ class DetectorCollator:
     def __call__(self, units: Sequence[Unit]) -> dict[str, Any]:
         """Make the batch."""
         rows = [row for unit in units for row in unit]
-        windows = [(number, ids) for number, row in enumerate(rows) for ids in row.windows]
-        width = max(len(ids) for _, ids in windows)
-        input_ids = torch.full((len(windows), width), self.pad_token_id)  # (W, T)
-        attention_mask = torch.zeros_like(input_ids)
-        for i, (_, ids) in enumerate(windows):
-            input_ids[i, : len(ids)] = torch.tensor(ids)
-            attention_mask[i, : len(ids)] = 1
+        windows = [(number, window) for number, row in enumerate(rows) for window in row.windows]
         weights: list[float] = []
         pairs: list[list[int]] = []
         pair_weights: list[float] = []
@@ -161,8 +164,7 @@ class DetectorCollator:
                 pair_weights.append((unit[0].weight + unit[1].weight) / 2 / len(units))
             weights += [row.weight * self.balance[row.harmful] / len(unit) / len(units) for row in unit]
         return {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
+            **pad_windows([window for _, window in windows], self.pad_token_id),
             "row_of_window": torch.tensor([number for number, _ in windows]),
             "labels": torch.tensor([float(row.harmful) for row in rows]),
             "label_smoothing": torch.tensor([row.label_smoothing for row in rows]),

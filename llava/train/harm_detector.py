@@ -55,7 +55,7 @@ class DetectorArguments:
 
     text_form: str = option("prompt+response", "What the detector reads: response, or prompt+response.")
     max_length: int = option(512, "Longest input in tokens.")
-    pooling: str = option("last", "Pooling of the hidden states: last or mean.")
+    pooling: str = option("last", "Pooling of the hidden states: last, mean or mean_response.")
     num_layers: Optional[int] = option(None, "Keep only the first layers of the base.")  # noqa: UP045
     positive_label: str = option("harmful", "What a positive logit means: harmful or safe.")
     loss: Literal["bce", "bce+pairwise"] = option(
@@ -92,7 +92,8 @@ class DetectorTrainer(MixtureSamplerMixin, Trainer):
 
     def harm_logits(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the harm logit of each response of a batch, (R,)."""
-        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, 0]  # (W,)
+        windows = {name: inputs[name] for name in ("input_ids", "attention_mask", "response_mask")}
+        logits = model(**windows).logits[:, 0]  # (W,)
         if self.detector.positive_label == "safe":
             logits = -logits
         return max_over_windows(logits, inputs["row_of_window"], len(inputs["labels"]))

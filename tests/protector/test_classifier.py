@@ -3,7 +3,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from llava.errors import InputError
-from llava.protector.classifier import HarmClassifier, load_sequence_classifier
+from llava.protector.classifier import HarmClassifier, load_sequence_classifier, pad_windows
+from llava.protector.text import Window
 
 
 def test_last_pooling_equals_the_hugging_face_classifier(tiny_classifier):
@@ -27,7 +28,22 @@ def test_mean_pooling_by_hand(tiny_classifier):
     assert model.pool(hidden, torch.tensor([[1, 1, 0]])).tolist() == [[2.0, 3.0]]
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_mean_response_pooling_by_hand(tiny_classifier):
+    model = HarmClassifier(load_sequence_classifier(str(tiny_classifier)), pooling="mean_response")
+    hidden = torch.tensor([[[100.0, 100.0], [1.0, 2.0], [3.0, 4.0], [100.0, 100.0]]])
+    mask = torch.tensor([[1, 1, 1, 0]])
+    assert model.pool(hidden, mask, torch.tensor([[0, 1, 1, 0]])).tolist() == [[2.0, 3.0]]
+    assert torch.equal(model.pool(hidden, mask), hidden[:, :3].mean(1))
+
+
+def test_response_pooling_still_reads_the_question(tiny_lm):
+    model = HarmClassifier(load_sequence_classifier(str(tiny_lm)), pooling="mean_response").eval()
+    with torch.inference_mode():
+        logits = model(**pad_windows([Window([5, 6, 7], 1), Window([8, 6, 7], 1)], 2)).logits[:, 0]
+    assert logits[0] != logits[1]
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "mean_response"])
 def test_padding_does_not_change_the_logit(tiny_lm, pooling):
     model = HarmClassifier(load_sequence_classifier(str(tiny_lm)), pooling).eval()
     with torch.inference_mode():

@@ -37,8 +37,11 @@ def test_braces_in_user_text_are_plain_text():
 @pytest.mark.parametrize("form", FORMS)
 def test_short_text_is_one_window_of_the_plain_tokenisation(form):
     config = ProtectorConfig(kind="detector", text_form=form)
-    text, _ = render_detector_text(config, "Why?", "Because.")
-    assert encode_windows(TOKENIZER, config, "Why?", "Because.") == [TOKENIZER(text)["input_ids"]]
+    text, start = render_detector_text(config, "Why?", "Because.")
+    (window,) = encode_windows(TOKENIZER, config, "Why?", "Because.")
+    assert window.ids == TOKENIZER(text)["input_ids"]
+    assert TOKENIZER.decode(window.ids[window.head :]).strip() == "Because."
+    assert (window.head > 0) is (start > 0)
 
 
 @pytest.mark.parametrize("response", ["", "  \n"])
@@ -56,7 +59,8 @@ def test_empty_response_has_no_window(form, response):
 )
 def test_windows_cover_the_whole_response_within_the_limit(prompt, response, form, max_length):
     config = ProtectorConfig(kind="detector", text_form=form, max_length=max_length)
-    windows = encode_windows(TOKENIZER, config, prompt, response)
+    encoded = encode_windows(TOKENIZER, config, prompt, response)
+    windows = [window.ids for window in encoded]
     text, start = render_detector_text(config, prompt, response)
     encoding = TOKENIZER(text, return_offsets_mapping=True)
     body = [
@@ -67,6 +71,7 @@ def test_windows_cover_the_whole_response_within_the_limit(prompt, response, for
     if len(windows) > 1:
         head = len(encoding["input_ids"]) - len(body)
         head = min(head, max_length // 2)
+        assert {window.head for window in encoded} == {head}
         size = max_length - head
         step = size - size // 8
         joined = windows[0][head : head + step]

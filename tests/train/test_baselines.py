@@ -10,8 +10,9 @@ import torch
 from llava.data.pairs import DetectorRow
 from llava.files import write_jsonl
 from llava.protector.config import ProtectorConfig
+from llava.protector.text import Window
 from llava.train import baselines, cards
-from llava.train.baselines import Figures, LinearProbe, ZeroShotJudge, measure, pad, render_comparison
+from llava.train.baselines import Figures, LinearProbe, ZeroShotJudge, measure, render_comparison
 from tests.train.rows import write_labelled, write_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,18 +37,20 @@ def data(tmp_path):
     return folder
 
 
-def probe(base, max_length=64):
-    config = ProtectorConfig(kind="detector", positive_label="harmful", pooling="mean", max_length=max_length)
+def probe(base, max_length=64, pooling="mean"):
+    config = ProtectorConfig(kind="detector", positive_label="harmful", pooling=pooling, max_length=max_length)
     return LinearProbe(str(base), config, torch.float32, CPU)
 
 
-def test_the_probe_pools_what_the_transformer_gives(tiny_lm):
-    found = probe(tiny_lm)
-    windows = [[5, 6, 7, 8], [9, 10]]
+@pytest.mark.parametrize("pooling", ["mean", "mean_response"])
+def test_the_probe_pools_what_the_transformer_gives(tiny_lm, pooling):
+    found = probe(tiny_lm, pooling=pooling)
+    windows = [Window([5, 6, 7, 8], head=2), Window([9, 10], head=1)]
     with torch.no_grad():
-        for ids, pooled in zip(windows, found.pool(windows), strict=True):
+        for (ids, head), pooled in zip(windows, found.pool(windows), strict=True):
             hidden = found.classifier.backbone(input_ids=torch.tensor([ids])).last_hidden_state[0]  # (T, H)
-            np.testing.assert_allclose(pooled, hidden.mean(0).numpy(), atol=1e-5)
+            seen = hidden[head:] if pooling == "mean_response" else hidden
+            np.testing.assert_allclose(pooled, seen.mean(0).numpy(), atol=1e-5)
 
 
 def test_the_probe_learns_and_takes_the_highest_window(tiny_lm, tmp_path):
@@ -91,11 +94,6 @@ def test_measure_by_hand():
     assert found.auroc == pytest.approx(5 / 6)
     assert found.auroc_jailbreakbench == 0.75
     assert (found.recall, found.false_positive_rate, found.pair_accuracy) == (0.5, 0.0, 1.0)
-
-
-def test_pads_on_the_right_by_default():
-    ids, mask = pad([[5, 6], [7]], 0, CPU)
-    assert (ids.tolist(), mask.tolist()) == ([[5, 6], [7, 0]], [[1, 1], [1, 0]])
 
 
 def test_the_page_shows_every_figure():

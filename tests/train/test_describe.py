@@ -1,4 +1,5 @@
 from llava.data.pairs import DetectorRow, DetoxifierRow
+from llava.protector.text import Window
 from llava.train.describe import describe_detector_data, describe_detoxifier_data, mask_text
 from llava.train.detector_data import EncodedRow
 from llava.train.detoxifier_data import EncodedRewrite
@@ -11,7 +12,7 @@ def test_no_word_survives_masking():
 
 def test_detector_report_counts_and_hides_texts():
     rows = [
-        EncodedRow([[1] * n], harmful, 1.0, 0.0, DetectorRow(f"q{n % 2}", "secret words", harmful, "src"))
+        EncodedRow([Window([1] * n)], harmful, 1.0, 0.0, DetectorRow(f"q{n % 2}", "secret words", harmful, "src"))
         for n, harmful in ((3, True), (5, False), (7, True))
     ]
     report = describe_detector_data(rows, rows[:1])

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import math
 
@@ -17,6 +18,8 @@ FILES = {
     "protector_config.json",
     "train_config.yaml",
 }
+if importlib.util.find_spec("tensorboard"):
+    FILES |= {"runs"}
 
 
 def flags(tiny_lm, tmp_path, *more):

@@ -20,6 +20,8 @@ FILES = {
 }
 if importlib.util.find_spec("matplotlib"):
     FILES |= {"calibration.png", "roc.png"}
+if importlib.util.find_spec("tensorboard"):
+    FILES |= {"runs"}
 
 
 @pytest.fixture
@@ -157,24 +159,30 @@ def test_four_bit_base(data, tmp_path, trainers):
 
 
 def test_four_bit_base_without_its_library(tiny_lm, data, tmp_path, capsys, monkeypatch):
-    import importlib.util
-
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find(name))
     assert main(flags(tiny_lm, data, tmp_path / "out", "--load-in-4bit")) == 2
     assert "pip install bitsandbytes" in capsys.readouterr().err
 
 
-def test_tensorboard_gets_the_loss(tiny_lm, data, tmp_path):
+def test_tensorboard_gets_the_loss_by_default(tiny_lm, data, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     output = tmp_path / "out"
-    assert main(flags(tiny_lm, data, output, "--report-to", "tensorboard", "--logging-steps", "1")) == 0
+    assert main(flags(tiny_lm, data, output, "--logging-steps", "1")) == 0
     (events,) = output.rglob("events.out.tfevents.*")
     log = EventAccumulator(str(events))
     log.Reload()
     assert len(log.Scalars("train/loss")) > 1
+
+
+def test_no_tracker_when_asked_or_when_none_is_installed(tiny_lm, data, tmp_path, monkeypatch):
+    assert main(flags(tiny_lm, data, tmp_path / "asked", "--report-to", "none")) == 0
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else find(name))
+    assert main(flags(tiny_lm, data, tmp_path / "absent")) == 0
+    assert not list(tmp_path.rglob("events.*"))
 
 
 def test_dry_run_writes_nothing(tiny_lm, data, tmp_path, capsys):
