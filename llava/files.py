@@ -11,6 +11,18 @@ from typing import Any
 
 from llava.errors import InputError
 
+CACHE_VARIABLE = "MLLM_PROTECTOR_CACHE"
+
+
+def cache_dir() -> Path:
+    """Return the folder of everything derived: built models, rendered images (it may not exist yet).
+
+    `MLLM_PROTECTOR_CACHE` names it; otherwise it is `mllm-protector` in `$XDG_CACHE_HOME` or `~/.cache`.
+    """
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mllm-protector"
+
 
 def write_text_atomic(path: str | Path, text: str) -> None:
     """Write `text` to `path` so that a reader sees the old file or the whole new one, never a part.

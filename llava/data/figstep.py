@@ -12,7 +12,6 @@ is asked without an image, the paper's baseline; it is asked only on request.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from llava.data.selection import Benchmark, Selection
 from llava.data.tables import iter_csv
 from llava.data.typography import render_numbered_list
 from llava.errors import InputError
+from llava.files import cache_dir
 
 TEXT_PROMPT = (
     "The image shows a list numbered 1, 2, and 3, but the items are empty. "
@@ -94,7 +94,7 @@ def load_figstep(
     question_file, image_folder = _choose_set(data_root, tiny, name)
     questions = _read_questions(question_file, image_folder, name)
     chosen = selection.take(selection.filter(questions, name))
-    folder = Path(render_folder) if render_folder is not None else _cache_folder()
+    folder = Path(render_folder) if render_folder is not None else cache_dir() / "figstep-images"
     ready = [_with_image(question, folder, font_path) for question in chosen]
     rendered = sum(before.image != after.image for before, after in zip(chosen, ready, strict=True))
     notes = [f"{rendered} of {len(ready)} images are not in {image_folder} and were rendered to {folder}"]
@@ -159,10 +159,3 @@ def _with_image(question: Question, folder: Path, font_path: str | Path | None) 
     if not path.is_file():
         save_png(render_numbered_list(instruction, font_path=font_path), path)
     return replace(question, image=str(path))
-
-
-def _cache_folder() -> Path:
-    """Return the folder for rendered images in the user's cache."""
-    cache = os.environ.get("MLLM_PROTECTOR_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return (Path(cache) if cache else base / "mllm-protector") / "figstep-images"

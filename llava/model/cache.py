@@ -15,18 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llava.errors import InputError
+from llava.files import CACHE_VARIABLE, cache_dir
 
-CACHE_VARIABLE = "MLLM_PROTECTOR_CACHE"
-
-
-def cache_dir() -> Path:
-    """Return the folder of built models (it may not exist yet).
-
-    `MLLM_PROTECTOR_CACHE` names it; otherwise it is `mllm-protector` in `$XDG_CACHE_HOME` or `~/.cache`.
-    """
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mllm-protector"
+__all__ = ["build_once", "cache_dir", "folder_fingerprint", "write_folder_atomic"]
 
 
 def folder_fingerprint(folder: Path) -> str:

@@ -1,25 +1,15 @@
-"""Calibration of a detector on labelled rows: its temperature, and the threshold for a wanted false-positive rate."""
+"""The arithmetic of calibration: the temperature of scores, and the threshold for a wanted false-positive rate."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import shutil
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llava.errors import InputError
-from llava.files import write_json
-from llava.protector.config import ProtectorConfig
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from llava.data.pairs import DetectorRow
 
 LOG_TEMPERATURES = (math.log(0.05), math.log(20.0))
 """Range of the search; perfectly separated rows would otherwise drive the temperature to 0."""
@@ -27,9 +17,6 @@ SEARCH_STEPS = 60
 """Golden-section steps: the range shrinks by 0.618 a step, to 1e-12."""
 PLACES = 6
 """Decimals of a stored threshold. It is rounded up: another machine's last bits then do not flag one row more."""
-REPORT_NAME = "calibration.json"
-OLD_FIGURES = ("README.md", "metrics.json", "checkpoint-*")
-"""Not copied: figures at the former threshold, and training state."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +33,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `calibrate_detector` found and wrote."""
+    """Temperature and threshold, and what they do to the rows they were found on."""
 
     threshold: float
     temperature: float
@@ -218,101 +205,3 @@ def calibrate_scores(
         harmful=int(labels.sum()),
         unscored=int((~known).sum()),
     )
-
-
-def calibrate_detector(
-    detector: str,
-    data: str,
-    false_positive_rate: float,
-    *,
-    output: Path | None = None,
-    in_place: bool = False,
-    benign_source: str | None = None,
-    batch_size: int = 16,
-    device: str | None = None,
-    dtype: str = "auto",
-) -> Calibration:
-    """Calibrate a detector on labelled rows that it was not trained on, and write the result.
-
-    Args:
-        detector: `embedded`, a folder or a hub id.
-        data: `FILE,FILE,…`, labelled responses in any form that training reads.
-        false_positive_rate: Largest share of harmless rows to flag, in [0, 1).
-        output: Folder to make: a copy of the checkpoint with the new settings and `calibration.json`.
-        in_place: Write both into the checkpoint's own folder instead.
-        benign_source: Count only this source's harmless rows for the rate (ordinary answers, say); None takes all.
-        batch_size: Texts a forward pass.
-        device: Where to run; None detects.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
-
-    Raises:
-        InputError: When input is missing or unfit, or the place must not be written. Nothing is written then.
-    """
-    from llava.protector.checkpoints import open_checkpoint
-    from llava.protector.detector import HarmDetector
-
-    if not 0 <= false_positive_rate < 1:
-        raise InputError(f"--false-positive-rate is {false_positive_rate}; it must be in [0, 1)")
-    folder = open_checkpoint("detector", detector).folder
-    check_target(folder, Path(detector), output, in_place)
-    rows = read_rows(data)
-    labels = np.array([row.harmful for row in rows], dtype=bool)
-    benign = ~labels & np.array([benign_source in (None, row.source) for row in rows], dtype=bool)
-    if not benign.any() or not labels.any():
-        sources = ", ".join(sorted({row.source for row in rows}))
-        where = f" from --benign-source {benign_source}" if benign_source else ""
-        lacking = "harmful" if not labels.any() else f"harmless rows{where}; sources are {sources}"
-        raise InputError(f"--data {data} has no {lacking}; both classes are needed")
-    scorer = HarmDetector.from_pretrained(detector, device=device, dtype=dtype)
-    scores = scorer.score([row.response for row in rows], [row.prompt for row in rows], batch_size=batch_size)
-    try:
-        found = calibrate_scores(np.array(scores), labels, benign, false_positive_rate, scorer.config.temperature)
-    except ValueError as error:
-        raise InputError(f"--data {data}: {error}; give other rows or a higher --false-positive-rate") from None
-    config = dataclasses.replace(scorer.config, threshold=found.threshold, temperature=found.temperature)
-    report = {**dataclasses.asdict(found), "data": sorted({row.source for row in rows}), "benign_source": benign_source}
-    write_calibrated(folder, output, config, report)
-    return found
-
-
-def read_rows(data: str) -> list[DetectorRow]:
-    """Read the labelled rows of `--data`."""
-    from llava.data.pairs import load_detector_rows
-    from llava.data.pairs_sources import parse_mixture
-
-    parts = parse_mixture(data, "--data")
-    for part in parts:
-        if part.share != 1:
-            raise InputError(f"--data gives {part.source} a share; calibration reads every row once, leave it out")
-    return load_detector_rows(parts, "test")
-
-
-def check_target(folder: Path, named: Path, output: Path | None, in_place: bool) -> None:
-    """Refuse a place that must not be written, before any model is loaded."""
-    from llava.model.embedded import ASSETS
-
-    if (output is None) is not in_place:
-        raise InputError("give either --output DIR or --in-place")
-    target = folder if output is None else output
-    if target.resolve().is_relative_to(ASSETS.resolve()):
-        raise InputError(f"{target} belongs to the installed package and stays as it is; choose another --output")
-    if output is None:
-        if not named.expanduser().is_dir():
-            raise InputError(f"--in-place needs a detector in a folder of yours, not {named}; use --output")
-    elif output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise InputError(f"--output {output} exists already; choose a new folder, or --in-place")
-
-
-def write_calibrated(folder: Path, output: Path | None, config: ProtectorConfig, report: dict[str, object]) -> None:
-    """Write config and report into the checkpoint's folder, or into a copy of it that appears only when complete."""
-    if output is None:
-        config.save(folder)
-        write_json(folder / REPORT_NAME, report)
-        return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
-        copy = Path(temporary) / "copy"
-        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*OLD_FIGURES))
-        config.save(copy)
-        write_json(copy / REPORT_NAME, report)
-        copy.replace(output)

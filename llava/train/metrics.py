@@ -68,16 +68,18 @@ def auprc(data: Scored) -> float:
 
 
 def f1(data: Scored, threshold: float = 0.5) -> float:
-    """Return F1 of harmful at a threshold.
+    """Return F1 of harmful at a threshold; NaN without a harmful row.
 
     Example:
         >>> f1(Scored(np.array([True, True, False]), np.array([0.9, 0.1, 0.8]), np.arange(3)))
         0.5
     """
+    if not data.labels.any():
+        return float("nan")
     flagged = data.scores >= threshold
     hits = int((flagged & data.labels).sum())
     total = int(flagged.sum() + data.labels.sum())
-    return 2 * hits / total if total else float("nan")
+    return 2 * hits / total
 
 
 def false_positive_rate(data: Scored, threshold: float = 0.5) -> float:
@@ -119,15 +121,23 @@ def build_metrics(threshold: float = 0.5) -> dict[str, Callable[[Scored], float]
     }
 
 
-def pair_accuracy(rows: Sequence[DetectorRow], scores: Sequence[float]) -> tuple[float, int]:
-    """Return the share of pairs whose rejected side scores higher (ties count half), and the number of pairs."""
+def pair_wins(rows: Sequence[DetectorRow], scores: Sequence[float]) -> Scored:
+    """Return one row a whole pair; its score is 1 where the rejected side scores higher, 0 where lower, else 0.5."""
     sides: dict[str, dict[bool, float]] = {}
+    groups: dict[str, str] = {}
     for row, score in zip(rows, scores, strict=True):
         if row.pair_id is not None and row.chosen is not None:
             sides.setdefault(row.pair_id, {})[row.chosen] = score
-    pairs = [pair for pair in sides.values() if len(pair) == 2]
-    wins = [0.5 if pair[False] == pair[True] else float(pair[False] > pair[True]) for pair in pairs]
-    return (sum(wins) / len(wins) if wins else float("nan")), len(wins)
+            groups[row.pair_id] = row.group
+    whole = {name: pair for name, pair in sides.items() if len(pair) == 2}
+    wins = [0.5 if pair[False] == pair[True] else float(pair[False] > pair[True]) for pair in whole.values()]
+    labels = np.ones(len(wins), dtype=bool)
+    return Scored(labels, np.array(wins), np.array([groups[name] for name in whole], dtype=object).astype(str))
+
+
+def pair_accuracy(pairs: Scored) -> float:
+    """Return the share of pairs whose rejected side scores higher; NaN without a pair. See `pair_wins`."""
+    return float(pairs.scores.mean()) if len(pairs) else float("nan")
 
 
 def bootstrap_interval(
@@ -189,16 +199,16 @@ def _evaluate_part(
         np.array(scores, dtype=float),
         np.array([row.group for row in rows], dtype=object).astype(str),
     )
-    accuracy, pairs = pair_accuracy(rows, scores)
-    metrics = build_metrics(threshold)
-    values = {name: metric(data) for name, metric in metrics.items()}
-    values["pair_accuracy"] = accuracy
-    result: dict[str, Any] = {"n": len(rows), "harmful": int(data.labels.sum()), "pairs": pairs}
+    pairs = pair_wins(rows, scores)
+    metrics = {name: (metric, data) for name, metric in build_metrics(threshold).items()}
+    metrics["pair_accuracy"] = (pair_accuracy, pairs)
+    values = {name: metric(part) for name, (metric, part) in metrics.items()}
+    result: dict[str, Any] = {"n": len(rows), "harmful": int(data.labels.sum()), "pairs": len(pairs)}
     result |= {name: (value if np.isfinite(value) else None) for name, value in values.items()}
     if resamples:
         result["ci95"] = {
-            name: bootstrap_interval(metric, data, resamples)
-            for name, metric in metrics.items()
+            name: bootstrap_interval(metric, part, resamples)
+            for name, (metric, part) in metrics.items()
             if result[name] is not None
         }
     return result

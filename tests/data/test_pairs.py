@@ -2,9 +2,10 @@ import gzip
 import json
 import logging
 import lzma
+from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llava.data.pairs import DetectorRow, DetoxifierRow, load_detector_rows, load_detoxifier_rows
@@ -115,6 +116,16 @@ def test_harmless_rows_are_nothing_to_rewrite(tmp_path, caplog):
         read(tmp_path, {**row, "harmful": False}, load=load_detoxifier_rows)
 
 
+def test_harmless_rows_can_be_their_own_target(tmp_path):
+    load = partial(load_detoxifier_rows, keep_harmless=True)
+    labelled = {"prompt": "q", "response": "r", "harmful": False}
+    pair = {"prompt": "q", "harmful_response": "h", "harmless_response": "g"}
+    rows = read(tmp_path, labelled, {**labelled, "harmful": True}, pair, load=load)
+    assert rows[0] == DetoxifierRow("q", "r", "r", "rows")
+    assert [row.harmless for row in rows] == [True, False, False]
+    assert rows[2].target == "g"
+
+
 def test_refusals_vary():
     assert len({choose_refusal("q", str(i)) for i in range(200)}) == len(REFUSALS)
 
@@ -164,7 +175,6 @@ def read_or_message(load, path):
         return [], str(error)
 
 
-@settings(deadline=None)  # it writes files
 @given(st.dictionaries(st.sampled_from(COLUMNS), VALUE, max_size=8))
 def test_any_row_is_read_or_refused_in_one_line(tmp_path_factory, row):
     """No row makes the reader fail with anything but an InputError, and what it returns is whole."""

@@ -23,7 +23,7 @@ def build_record(number: int, response: str = "answer\u2028 with\n odd breaks\r 
     return Record(build_question(number), response, seconds={"generate": 0.5})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_merging_gives_each_question_once_and_in_order(data):
     count = data.draw(st.integers(1, 12))

@@ -50,7 +50,7 @@ def test_empty_response_has_no_window(form, response):
     assert encode_windows(TOKENIZER, ProtectorConfig(kind="detector", text_form=form), "Why?", response) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     prompt=st.text(max_size=80),
     response=st.text(min_size=1, max_size=600).filter(str.strip),
@@ -83,7 +83,7 @@ def test_windows_cover_the_whole_response_within_the_limit(prompt, response, for
         assert joined[-len(body) :] == body
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(prompt=st.text(max_size=200), response=st.text(max_size=400), max_tokens=st.integers(96, 200))
 def test_detoxifier_prompt_is_cut_at_the_response(prompt, response, max_tokens):
     config = ProtectorConfig(kind="detoxifier")

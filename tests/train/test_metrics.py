@@ -14,6 +14,7 @@ from llava.train.metrics import (
     f1,
     false_positive_rate,
     pair_accuracy,
+    pair_wins,
     recall,
 )
 
@@ -77,7 +78,24 @@ def test_pair_accuracy_counts_whole_pairs_and_halves_ties():
         return DetectorRow("q", "r", not chosen, "s", pair_id=pair, chosen=chosen)
 
     rows = [row("a", True), row("a", False), row("b", True), row("b", False), row("c", True)]
-    assert pair_accuracy(rows, [0.1, 0.9, 0.4, 0.4, 0.2]) == (0.75, 2)
+    wins = pair_wins(rows, [0.1, 0.9, 0.4, 0.4, 0.2])
+    assert wins.scores.tolist() == [1.0, 0.5]
+    assert pair_accuracy(wins) == 0.75
+    assert np.isnan(pair_accuracy(pair_wins(rows[:1], [0.1])))
+
+
+def test_pair_accuracy_has_an_interval():
+    """Of 40 pairs to 40 prompts 30 are ranked right: about 0.75 ± 0.13."""
+    rows = [
+        DetectorRow(f"q{i}", "r", not chosen, "s", pair_id=str(i), chosen=chosen)
+        for i in range(40)
+        for chosen in (True, False)
+    ]
+    scores = [score for i in range(40) for score in ((0.1, 0.9) if i % 4 else (0.9, 0.1))]
+    report = evaluate_detector(rows, scores, resamples=300)["overall"]
+    low, high = report["ci95"]["pair_accuracy"]
+    assert report["pair_accuracy"] == 0.75
+    assert 0.55 < low < 0.7 < 0.8 < high < 0.95
 
 
 def test_bootstrap_draws_prompts_not_rows():

@@ -1,0 +1,117 @@
+import json
+
+import numpy as np
+import pytest
+
+from llava.cli import main
+from llava.data.splits import split_of
+from llava.files import write_jsonl
+from llava.model.embedded import ASSETS
+from llava.protector.calibration import operating_point
+from llava.protector.detector import HarmDetector
+from tests.train.rows import write_labelled
+
+
+def run(capsys, *arguments):
+    code = main(["calibrate", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("kind", ["tiny_detector", "tiny_classifier"])
+def test_the_copy_keeps_the_rate_it_promises(capsys, tmp_path, request, kind):
+    """For an adapter with label 1 = harmful, and a merged model of the released form, label 1 = safe."""
+    checkpoint = request.getfixturevalue(kind)
+    data = write_labelled(tmp_path / "rows.jsonl", 60)
+    output = tmp_path / "deep" / "calibrated"
+    before = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    arguments = ("--detector", checkpoint, "--data", data, "--false-positive-rate", 0.1)
+    code, out, err = run(capsys, *arguments, "--output", output)
+    assert code == 0, err
+    assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before
+    report = json.loads((output / "calibration.json").read_text())
+    detector = HarmDetector.from_pretrained(output)
+    assert (detector.threshold, detector.config.temperature) == (report["threshold"], report["temperature"])
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    scores = np.array(detector.score([row["response"] for row in rows], [row["prompt"] for row in rows]))
+    labels = np.array([row["harmful"] for row in rows])
+    point = operating_point(scores, labels, detector.threshold)
+    assert (point.false_positive_rate, point.recall) == (report["false_positive_rate"], report["recall"])
+    assert point.false_positive_rate <= 0.1
+    assert detector.config.positive_label == ("harmful" if kind == "tiny_detector" else "safe")
+    assert f"threshold {report['threshold']:.6f}" in out
+    assert not list(output.parent.glob(".calibrated*"))
+
+
+def test_options_may_come_from_a_file(capsys, tmp_path, tiny_detector):
+    write_labelled(tmp_path / "rows.jsonl", 20)
+    write_jsonl(
+        tmp_path / "ordinary.jsonl", [{"prompt": "a", "response": f"b {i}", "harmful": False} for i in range(5)]
+    )
+    options = [
+        f"detector: {tiny_detector}",
+        f"data: {tmp_path / 'rows.jsonl'},{tmp_path / 'ordinary.jsonl'}",
+        "false-positive-rate: 0.2",
+        "benign-source: ordinary",
+        f"output: {tmp_path / 'new'}",
+    ]
+    (tmp_path / "calibrate.yaml").write_text("\n".join(options))
+    code, out, err = run(capsys, "--config", tmp_path / "calibrate.yaml")
+    assert code == 0, err
+    report = json.loads((tmp_path / "new" / "calibration.json").read_text())
+    assert (report["harmless"], report["harmful"], report["benign_source"]) == (5, 10, "ordinary")
+    assert report["false_positive_rate"] <= 0.2
+    assert "of 5 harmless rows" in out
+
+
+def test_only_held_out_prompts_count_when_asked(capsys, tmp_path, tiny_detector):
+    rows = [{"prompt": f"question {i}", "response": f"{i} words", "harmful": i % 2 == 0} for i in range(60)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    output = tmp_path / "new"
+    options = ("--detector", tiny_detector, "--data", tmp_path / "rows.jsonl", "--output", output)
+    code, _, err = run(capsys, *options, "--false-positive-rate", 0.5, "--held-out")
+    assert code == 0, err
+    report = json.loads((output / "calibration.json").read_text())
+    kept = [row for row in rows if split_of(row["prompt"]) == "held_out"]
+    assert 0 < len(kept) < 30
+    assert report["harmful"] == sum(row["harmful"] for row in kept)
+    assert report["harmless"] == len(kept) - report["harmful"]
+
+
+def test_in_place_changes_two_files(capsys, tmp_path, tiny_lm):
+    from tests.tiny_adapters import build_detector_adapter
+
+    folder = build_detector_adapter(tmp_path / "detector", tiny_lm)
+    data = write_labelled(tmp_path / "rows.jsonl", 20)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert run(capsys, "--detector", folder, "--data", data, "--in-place")[0] == 0
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {name for name in after if before.get(name) != after[name]} == {"protector_config.json", "calibration.json"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ((), ["--output", "--in-place"]),
+        (("--output", "new", "--in-place"), ["either"]),
+        (("--output", ASSETS / "detector" / "x"), ["installed package"]),
+        (("--detector", "embedded", "--in-place"), ["installed package"]),
+        (("--output", "."), ["exists already"]),
+        (("--output", "new", "--false-positive-rate", "1.5"), ["--false-positive-rate"]),
+        (("--output", "new", "--benign-source", "else"), ["--benign-source else", "rows"]),
+        (("--output", "new", "--data", "rows.jsonl:0.5"), ["share"]),
+        (("--output", "new", "--data", "harmful.jsonl"), ["harmless"]),
+        (("--output", "new", "--data", "gone.jsonl"), ["gone.jsonl"]),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(capsys, tmp_path, monkeypatch, tiny_detector, more, words):
+    monkeypatch.chdir(tmp_path)
+    write_labelled(tmp_path / "rows.jsonl", 8)
+    write_jsonl(tmp_path / "harmful.jsonl", [{"prompt": "a", "response": "b", "harmful": True}])
+    code, _, err = run(capsys, "--detector", tiny_detector, "--data", "rows.jsonl", *more)
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    for word in words:
+        assert word in err
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "harmful.jsonl"}
+    assert not (tiny_detector / "calibration.json").exists()
