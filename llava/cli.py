@@ -196,6 +196,9 @@ def calibrate(
     benign_source: Annotated[
         str | None, typer.Option(help="Count only this file's harmless rows, by its name without suffix [all].")
     ] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Use only the prompts that training holds out by default.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="Folder to make: the calibrated copy.")] = None,
     in_place: Annotated[bool, typer.Option("--in-place", help="Change the detector's own folder instead.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 16,
@@ -205,7 +208,7 @@ def calibrate(
 ) -> None:
     """Choose a detector's threshold for a false-positive rate, and its temperature, on labelled rows."""
     options = {name: value for name, value in locals().items() if name != "config"}
-    from llava.protector.calibration import calibrate_detector
+    from llava.protector.calibrate import calibrate_detector
 
     found = calibrate_detector(**options)
     typer.echo(f"threshold {found.threshold:.6f}, temperature {found.temperature:.4f}")
@@ -286,6 +289,14 @@ def train_detector(context: typer.Context) -> None:
 def train_detoxifier(context: typer.Context) -> None:
     """Train a detoxifier; takes the flags of python -m llava.train.detoxifier."""
     from llava.train.detoxifier import main as train
+
+    raise typer.Exit(train(context.args))
+
+
+@app.command("train-llava", context_settings=PASS_THROUGH)
+def train_llava(context: typer.Context) -> None:
+    """Train a LLaVA (--stage pretrain or finetune); takes the flags of python -m llava.train.llava."""
+    from llava.train.llava import main as train
 
     raise typer.Exit(train(context.args))
 

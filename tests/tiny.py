@@ -89,7 +89,7 @@ def build_classifier(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def build_llava(folder: Path, seed: int = 0) -> Path:
+def build_llava(folder: Path, seed: int = 0, **changes: int) -> Path:
     """Save a tiny HF-native LLaVA with its processor into `folder` (4 image tokens a picture)."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(("<image>",))
@@ -103,7 +103,8 @@ def build_llava(folder: Path, seed: int = 0) -> Path:
         patch_size=16,
         projection_dim=32,
     )
-    config = LlavaConfig(vision_config=vision, text_config=text_config(len(tokenizer)), image_token_id=image_token_id)
+    text = text_config(len(tokenizer), **changes)
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=image_token_id)
     LlavaForConditionalGeneration(config).save_pretrained(folder)
     LlavaProcessor(
         image_processor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, TaskType, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlavaForConditionalGeneration
 
 from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 from llava.protector.config import ProtectorConfig
@@ -47,4 +47,25 @@ def build_detoxifier_adapter(folder: Path, base: Path, seed: int = 0) -> Path:
     _randomize(model, seed)
     model.save_pretrained(folder)
     ProtectorConfig(kind="detoxifier", base_model=str(base), max_length=128).save(folder)
+    return folder
+
+
+def build_llava_adapter(folder: Path, base: Path, seed: int = 0) -> Path:
+    """Save an adapter on a LLaVA's language model, with a projector of its own, into `folder`."""
+    torch.manual_seed(seed)  # PEFT draws the A matrices
+    lora = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=4,
+        lora_alpha=8,
+        target_modules=["q_proj", "up_proj"],
+        exclude_modules=".*vision_tower.*",
+        modules_to_save=["multi_modal_projector"],
+    )
+    model = get_peft_model(LlavaForConditionalGeneration.from_pretrained(base), lora)
+    _randomize(model, seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "modules_to_save" in name:
+                parameter.normal_(std=0.2)
+    model.save_pretrained(folder)
     return folder

@@ -37,7 +37,7 @@ def export_original(hf_folder: Path, folder: Path, vision_tower: str) -> None:
 
     with quiet_transformers():
         config = AutoConfig.from_pretrained(hf_folder)
-        _check_expressible(hf_folder, config)
+        check_expressible(hf_folder, config)
         processor = AutoProcessor.from_pretrained(hf_folder)
         rows = _rows_without_image(processor.tokenizer, config)
         projector_type, dtype = _write_weights(hf_folder, folder, config, rows)
@@ -48,7 +48,7 @@ def export_original(hf_folder: Path, folder: Path, vision_tower: str) -> None:
         config.vision_config.save_pretrained(folder / TOWER_FOLDER)
 
 
-def _check_expressible(hf_folder: Path, config: Any) -> None:
+def check_expressible(hf_folder: Path, config: Any) -> None:
     """Refuse what the original format has no words for."""
     parts = {
         "model_type": (config.model_type, ("llava",)),

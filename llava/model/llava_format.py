@@ -44,7 +44,8 @@ LLAVA_FIELDS = frozenset(
 
 LORA_FILES = ("adapter_config.json", "non_lora_trainables.bin")
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
-PROJECTOR_FILE = "mm_projector.bin"
+PROJECTOR_FILES = ("mm_projector.safetensors", "mm_projector.bin")
+"""Ours and the released ones'; the first that is there is read."""
 TOWER_FOLDER = "vision_tower"
 """Folder within a checkpoint that we write, for the tower that the released ones leave elsewhere."""
 PROJECTOR_TYPES = ("linear", "mlp2x_gelu", "identity")
@@ -157,12 +158,12 @@ def recognise(folder: Path) -> OriginalCheckpoint | None:
             and config.get("mm_projector_type") != "identity"
         ):
             raise InputError(f"checkpoint {folder} lacks model.mm_projector.* weights; it is not a whole LLaVA")
-    elif (folder / PROJECTOR_FILE).is_file():
+    elif any((folder / file).is_file() for file in PROJECTOR_FILES):
         kind = Kind.PROJECTOR
     else:
         raise InputError(
             f"checkpoint {folder} has a LLaVA config.json but no weights (model*.safetensors, pytorch_model*.bin, "
-            f"{' with '.join(LORA_FILES)} or {PROJECTOR_FILE}); fetch them too"
+            f"{' with '.join(LORA_FILES)} or {PROJECTOR_FILES[1]}); fetch them too"
         )
     checkpoint = OriginalCheckpoint(folder, kind, config)
     _check_supported(checkpoint)

@@ -14,11 +14,13 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from llava.errors import InputError
 from llava.files import read_json
+from llava.model import reading_tower  # noqa: F401 - makes the type known to transformers
 from llava.model.convert import converted_folder
 from llava.model.devices import pick_device, pick_dtype
 from llava.model.embedded import DESCRIPTION_FILE, resolve_mllm
 from llava.model.generation import MultimodalModel
 from llava.model.hub import fetch, locate
+from llava.model.llava_adapter import KEPT_WHOLE, find_adapter, put_on
 from llava.model.llava_format import is_original_config, recognise
 from llava.model.original_source import HUB_PATTERNS
 from llava.model.quiet import quiet_transformers
@@ -65,28 +67,46 @@ def load_mllm(
     """
     name = str(path_or_id)
     target_device = pick_device(device)
+    adapter = find_adapter(name, base)
     options: dict[str, Any] = {"dtype": pick_dtype(target_device, dtype), "trust_remote_code": trust_remote_code}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
     if load_in_8bit or load_in_4bit:
         options["quantization_config"] = _quantization(load_in_8bit, load_in_4bit, options["dtype"])
+        options["quantization_config"].llm_int8_skip_modules = list(KEPT_WHOLE) if adapter else None
     if load_in_8bit or load_in_4bit or target_device.type != "cpu":
         options["device_map"] = {"": target_device}
-    source = _native(locate(resolve_mllm(name)), base, vision_tower)
+    source = native_source(adapter.base if adapter else name, base=None if adapter else base, vision_tower=vision_tower)
+    processor = load_processor(source, name, trust_remote_code=trust_remote_code, verbose=verbose)
+    model = load_network(source, name, options, verbose=verbose)
+    if adapter:
+        model = put_on(model, adapter, merge="quantization_config" not in options)
+    return MultimodalModel(model, processor, name=name, notes=_notes(source))
+
+
+def load_processor(source: str, name: str, *, trust_remote_code: bool = False, verbose: bool = False) -> Any:
+    """Load the processor of a model that `native_source` found; `name` is what the user calls it."""
     with quiet_transformers(verbose), _readable_errors(name):
-        _check_kind(source, name, trust_remote_code)
-        processor = _load_processor(source, name, trust_remote_code)
+        config = _check_kind(source, name, trust_remote_code)
+        processor = _read_processor(source, name, trust_remote_code)
+    _complete_processor(processor, config)
+    return processor
+
+
+def load_network(source: str, name: str, options: dict[str, Any], *, verbose: bool = False) -> Any:
+    """Load a model's weights with the given options of `from_pretrained`, and check that they are whole."""
+    with quiet_transformers(verbose), _readable_errors(name):
         # Shapes that do not fit are let through here because `check_weights` names them.
         model, report = AutoModelForImageTextToText.from_pretrained(
             source, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     check_weights(name, report)
-    _complete_processor(processor, model.config)
-    return MultimodalModel(model, processor, name=name, notes=_notes(source))
+    return model
 
 
-def _native(source: str, base: str | None, vision_tower: str | None) -> str:
-    """Return `source`, or the HF-native form of it when it is an original-format LLaVA."""
+def native_source(path_or_id: str, *, base: str | None = None, vision_tower: str | None = None) -> str:
+    """Return the folder or hub id to load: `embedded` is built, an original-format LLaVA converted, both once."""
+    source = locate(resolve_mllm(path_or_id))
     folder = Path(source)
     if not folder.is_dir():
         remedy = "check the name or the connection"
@@ -155,14 +175,14 @@ def _readable_errors(name: str) -> Iterator[None]:
         raise InputError(f"model {name} cannot be loaded ({_reason(error)}); check its config.json") from None
 
 
-def _check_kind(source: str, name: str, trust_remote_code: bool) -> None:
-    """Refuse models that take no pictures."""
+def _check_kind(source: str, name: str, trust_remote_code: bool) -> Any:
+    """Return the config of a model that takes pictures; refuse any other."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
     config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
     remote = "AutoModelForImageTextToText" in (getattr(config, "auto_map", None) or {})
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or (remote and trust_remote_code):
-        return
+        return config
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise InputError(
             f"model {name} is a text-only language model ({config.model_type}); give a vision-language model, "
@@ -171,7 +191,7 @@ def _check_kind(source: str, name: str, trust_remote_code: bool) -> None:
     raise InputError(f"model {name} ({config.model_type}) is not a vision-language model that transformers knows")
 
 
-def _load_processor(source: str, name: str, trust_remote_code: bool) -> Any:
+def _read_processor(source: str, name: str, trust_remote_code: bool) -> Any:
     """Load the processor, refusing a model that comes without one (transformers would return a bare tokenizer)."""
     absent = InputError(
         f"model {name} has no processor (processor_config.json or preprocessor_config.json); fetch those files too"

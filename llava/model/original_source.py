@@ -16,7 +16,7 @@ from llava.model.base_lm import resolve_base_name
 from llava.model.hub import fetch
 from llava.model.llava_format import (
     ADAPTER_FILES,
-    PROJECTOR_FILE,
+    PROJECTOR_FILES,
     TOWER_PREFIX,
     Kind,
     OriginalCheckpoint,
@@ -88,7 +88,8 @@ class OriginalSource:
         folder = self.checkpoint.folder
         if self.checkpoint.kind is Kind.FULL:
             return {}
-        file = "non_lora_trainables.bin" if self.checkpoint.kind is Kind.LORA else PROJECTOR_FILE
+        names = ("non_lora_trainables.bin",) if self.checkpoint.kind is Kind.LORA else PROJECTOR_FILES
+        file = next((name for name in names if (folder / name).is_file()), names[0])
         weights = {key.removeprefix("base_model."): value for key, value in read_tensors(folder / file).items()}
         if any(key.startswith("model.model.") for key in weights):
             weights = {key.removeprefix("model."): value for key, value in weights.items()}

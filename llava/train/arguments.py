@@ -94,6 +94,11 @@ class ModelArguments:
         if self.lora_r < 1 or not 0 <= self.lora_dropout < 1 or self.lora_layers_from < 0:
             raise InputError("--lora-r must be 1 or more, --lora-dropout in [0, 1), --lora-layers-from 0 or more")
 
+    @property
+    def frozen_base(self) -> bool:
+        """Whether the base's weights stay as they are."""
+        return self.lora
+
 
 @dataclass
 class RunArguments(TrainingArguments):

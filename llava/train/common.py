@@ -41,7 +41,9 @@ def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] |
     try:
         train(argv)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # From a worker of the data loader comes its whole traceback, the message last.
+        message = str(error).strip().splitlines()[-1].removeprefix("llava.errors.InputError: ")
+        print(f"error: {message}", file=sys.stderr)
         return 2
     return 0
 
@@ -79,7 +81,7 @@ def loading_options(arguments: ModelArguments) -> dict[str, Any]:
     """Return what `from_pretrained` is told about the base: type, attention kernel, quantization."""
     options: dict[str, Any] = {
         # Full fine-tuning needs full-precision weights; a frozen base takes what the device likes.
-        "dtype": pick_dtype(pick_device(), arguments.base_dtype) if arguments.lora else torch.float32
+        "dtype": pick_dtype(pick_device(), arguments.base_dtype) if arguments.frozen_base else torch.float32
     }
     if arguments.attn_implementation:
         options["attn_implementation"] = arguments.attn_implementation
@@ -98,23 +100,28 @@ def loading_options(arguments: ModelArguments) -> dict[str, Any]:
     return options
 
 
-def add_adapter(model: Any, arguments: ModelArguments, task_type: str, head: str | None = None) -> Any:
+def add_adapter(
+    model: Any, arguments: ModelArguments, task_type: str, head: str | None = None, exclude: str | None = None
+) -> Any:
     """Return the model to train: frozen with a LoRA adapter, or itself where all weights are trained.
 
     Args:
         model: The base with its head.
         arguments: Whether and how to adapt.
         task_type: PEFT's `SEQ_CLS` or `CAUSAL_LM`.
-        head: Name of a head that is trained in full and saved with the adapter; None when there is none.
+        head: Name of a part that is trained in full and saved with the adapter; None when there is none.
+        exclude: Pattern of the modules that get no adapter, by their full names; None for none.
     """
     if not arguments.lora:
         return model
     from peft import get_peft_model
 
-    return get_peft_model(model, build_lora_config(model, arguments, task_type, head))
+    return get_peft_model(model, build_lora_config(model, arguments, task_type, head, exclude))
 
 
-def build_lora_config(model: nn.Module, arguments: ModelArguments, task_type: str, head: str | None) -> LoraConfig:
+def build_lora_config(
+    model: nn.Module, arguments: ModelArguments, task_type: str, head: str | None, exclude: str | None = None
+) -> LoraConfig:
     """Return the LoRA config for a model; see `add_adapter`.
 
     Raises:
@@ -127,6 +134,7 @@ def build_lora_config(model: nn.Module, arguments: ModelArguments, task_type: st
         name.rpartition(".")[2]
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and re.search(r"\.\d+\.", name)
+        if not (exclude and re.fullmatch(exclude, name))
     }
     targets = sorted(linear)
     if arguments.lora_target_modules != "all-linear":
@@ -134,7 +142,7 @@ def build_lora_config(model: nn.Module, arguments: ModelArguments, task_type: st
     for name in targets:
         if name not in linear:
             raise InputError(f"--lora-target-modules names {name}; this base has {', '.join(sorted(linear))}")
-    layers = model.config.num_hidden_layers
+    layers = model.config.get_text_config().num_hidden_layers
     if arguments.lora_layers_from >= layers:
         raise InputError(f"--lora-layers-from is {arguments.lora_layers_from}; the model has layers 0 to {layers - 1}")
     return LoraConfig(
@@ -145,6 +153,7 @@ def build_lora_config(model: nn.Module, arguments: ModelArguments, task_type: st
         target_modules=targets,
         layers_to_transform=list(range(arguments.lora_layers_from, layers)) if arguments.lora_layers_from else None,
         modules_to_save=[head] if head else None,
+        exclude_modules=exclude,
     )
 
 
@@ -192,22 +201,18 @@ def is_complete(checkpoint: Path) -> bool:
     return isinstance(state, dict) and f"checkpoint-{state.get('global_step')}" == checkpoint.name
 
 
-def save_checkpoint(
-    trainer: Trainer,
-    folder: str,
-    config: ProtectorConfig,
-    arguments: dict[str, Any],
-    base_name: str,
-    tokenizer: PreTrainedTokenizerFast,
-) -> None:
-    """Write what was trained: weights (safetensors), `protector_config.json` and `train_config.yaml`.
+def save_trained(trainer: Trainer, folder: str, base_name: str, preprocessor: Any) -> dict[str, torch.Tensor] | None:
+    """Write what was trained: an adapter, or the whole model with its tokenizer or processor, as safetensors.
 
-    An adapter uses its base's tokenizer; a fully trained model gets its own copy.
+    An adapter uses its base's preprocessor; a whole model gets its own copy.
+
+    Returns:
+        The whole model's weights in the process that wrote them, else None.
     """
     # Under ZeRO-3 and FSDP every process takes part in gathering the weights.
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    state: dict[str, torch.Tensor] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.is_world_process_zero():
-        return
+        return None
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     Path(folder).mkdir(parents=True, exist_ok=True)
     if hasattr(model, "peft_config"):
@@ -218,10 +223,30 @@ def save_checkpoint(
     else:
         if isinstance(model, HarmClassifier):
             model = to_sequence_classifier(model.config, state)
+        # A loaded LLaVA remembers how its file's names were changed, and under ZeRO-3 changes them back wrongly.
+        vars(model).pop("_weight_conversions", None)
         model.save_pretrained(folder, state_dict=state)
-        tokenizer.save_pretrained(folder)
-    config.save(folder)
+        preprocessor.save_pretrained(folder)
+    return state
+
+
+def save_arguments(folder: str, arguments: dict[str, Any]) -> None:
+    """Write `train_config.yaml`, which `--config` takes for the same run again."""
     write_text_atomic(Path(folder) / RESOLVED_NAME, yaml.safe_dump(arguments, sort_keys=True, allow_unicode=True))
+
+
+def save_checkpoint(
+    trainer: Trainer,
+    folder: str,
+    config: ProtectorConfig,
+    arguments: dict[str, Any],
+    base_name: str,
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    """Write what was trained: weights (safetensors), `protector_config.json` and `train_config.yaml`."""
+    if save_trained(trainer, folder, base_name, tokenizer) is not None:
+        config.save(folder)
+        save_arguments(folder, arguments)
 
 
 def load_split(

@@ -10,6 +10,7 @@ import numpy as np
 
 from llava.train.detector_data import EncodedRow
 from llava.train.detoxifier_data import EncodedRewrite
+from llava.train.llava_data import EncodedConversation
 
 PERCENTILES = (50, 90, 95, 99, 100)
 EXAMPLES = 3
@@ -71,4 +72,25 @@ def describe_detoxifier_data(train: Sequence[EncodedRewrite], held_out: Sequence
     for row in train[:: max(1, len(train) // EXAMPLES)][:EXAMPLES]:
         half = SHOWN_CHARACTERS // 2
         lines.append(f"  {mask_text(row.row.response, half)} => {mask_text(row.row.target, half)}")
+    return "\n".join(lines)
+
+
+def describe_conversations(train: Sequence[EncodedConversation], held_out: Sequence[EncodedConversation]) -> str:
+    """Return the report for a LLaVA's rows."""
+    lines = []
+    for side, rows in (("training", train), ("held out", held_out)):
+        pictures = sum(bool(row.images) for row in rows)
+        share = f" ({pictures / len(rows):.0%})" if rows else ""
+        lines.append(f"{side}: {len(rows)} rows, {pictures} with pictures{share}, {len(rows) - pictures} text only")
+        for source, count in sorted(Counter(row.row.source for row in rows).items()):
+            lines.append(f"  {source}: {count}")
+        lines.append(f"  answers in a row: {describe_lengths([len(row.answers) for row in rows])}")
+        lines.append(f"  positions, pictures included: {describe_lengths([row.length for row in rows])}")
+        lines.append(f"  target tokens: {describe_lengths([row.targets for row in rows])}")
+        lines.append(f"  cut at the maximum length: {sum(row.cut for row in rows)}")
+    lines.append("examples (words masked; the loss sees the part behind =>):")
+    for row in train[:: max(1, len(train) // EXAMPLES)][:EXAMPLES]:
+        half, turns = SHOWN_CHARACTERS // 2, [turn for turn in row.row.turns if turn.role != "system"]
+        shown = f"{mask_text(turns[0].text, half)} => {mask_text(turns[1].text, half)}"
+        lines.append(f"  {len(row.images)} pictures, {row.length} positions, {len(turns) // 2} answers: {shown}")
     return "\n".join(lines)

@@ -9,16 +9,22 @@ from llava.data.splits import HELD_OUT_FRACTION
 from llava.train.arguments import DataArguments, FlagParser, ModelArguments, RunArguments, parse_arguments
 from llava.train.detoxifier import DetoxifierArguments
 from llava.train.harm_detector import DetectorArguments
+from llava.train.llava import LlavaArguments
+from llava.train.llava_model import LlavaModelArguments
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 INDEX = (ROOT / "docs" / "paper_index.md").read_text(encoding="utf-8")
-CONFIGS = sorted((ROOT / "llava" / "train" / "configs").glob("*.yaml"))
+RECIPES = ROOT / "llava" / "train" / "configs"
+CONFIGS = sorted([*RECIPES.glob("*_detector.yaml"), *RECIPES.glob("*_detoxifier.yaml")])
+LLAVA_GROUPS = (LlavaArguments, LlavaModelArguments, RunArguments)
 SHARED = (DataArguments, ModelArguments, RunArguments)
 OTHER_PROGRAMS = {
     *("--hostfile", "--module", "--nnodes", "--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id"),
     *("--nodes", "--ntasks-per-node", "--gpus-per-node"),
+    *("--model-path", "--model-base", "--save-model-path", "--logdir"),
     *("--base_model_name", "--adapter_model_name", "--output_name", "--dtype", "--tolerance"),
+    *("--detoxifier", "--detector", "--data", "--held-out", "--judge", "--embedding-model", "--output", "--only"),
     *("--help", "--config"),
 }
 
@@ -27,6 +33,7 @@ def test_every_flag_exists():
     known = set(OTHER_PROGRAMS)
     for group in (DetectorArguments, DetoxifierArguments):
         known |= set(FlagParser((group, *SHARED))._option_string_actions)
+    known |= set(FlagParser(LLAVA_GROUPS)._option_string_actions)
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", TRAINING)) - known == set()
 
 
@@ -55,6 +62,19 @@ def test_recipes_are_read(path):
     assert model.lora
     assert run.learning_rate < 1e-2
     assert own.text_form == "prompt+response"
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "batch"), [("pretrain", 1e-3, 32), ("finetune", 2e-5, 16), ("finetune_lora", 2e-4, 16)]
+)
+def test_the_llava_recipes_have_the_released_values(name, rate, batch):
+    """LLaVA 1.5: arXiv 2310.03744, table 9, and its authors' scripts."""
+    flags = ["--config", str(RECIPES / f"llava_{name}.yaml"), "--train-data", "rows.json"]
+    llava, model, run = parse_arguments(LLAVA_GROUPS, flags, "Test.")
+    assert (run.learning_rate, run.per_device_train_batch_size, run.num_train_epochs) == (rate, batch, 1)
+    assert (llava.max_length, run.lr_scheduler_type, run.weight_decay) == (2048, "cosine", 0)
+    assert (model.stage, model.lora) == (name.partition("_")[0], name.endswith("lora"))
+    assert (model.lora_r, model.lora_alpha) == (128, 256)
 
 
 def test_the_paper_recipes_have_the_released_values():

@@ -54,3 +54,44 @@ def test_a_share_above_one_repeats():
 @pytest.mark.parametrize("share", [0.01, 1e-6])
 def test_a_tiny_share_still_takes_one(share):
     assert len(MixtureSampler([1] * 5, 1, sources=["a"] * 5, shares={"a": share})) == 1
+
+
+kinds = st.lists(st.sampled_from("pt"), min_size=1, max_size=80)
+
+
+@given(kinds=kinds, batch=st.integers(1, 9), epoch=st.integers(0, 3))
+def test_batches_hold_one_group_and_no_group_is_lost(kinds, batch, epoch):
+    sampler = MixtureSampler(list(range(len(kinds))), batch, seed=3, groups=kinds)
+    sampler.set_epoch(epoch)
+    order = list(sampler)
+    assert len(order) == len(sampler)
+    for start in range(0, len(order), batch):
+        assert len({kinds[i] for i in order[start : start + batch]}) == 1
+    assert {kinds[i] for i in order} == set(kinds)
+    for kind, count in Counter(kinds).items():
+        seen = Counter(i for i in order if kinds[i] == kind)
+        if count >= batch:
+            assert set(seen.values()) == {1}
+            assert len(seen) == count - count % batch
+        else:  # too few for a batch: all are there, and they fill it unless they are alone
+            assert len(seen) == count
+            assert sum(seen.values()) == (batch if len(set(kinds)) > 1 else count)
+
+
+def test_groups_keep_the_shares_of_their_sources():
+    groups, sources = ["p"] * 20 + ["t"] * 10, (["a", "b"] * 10) + ["b"] * 10
+    seen = []
+    for epoch in (0, 1):
+        sampler = MixtureSampler([1] * 30, 5, sources=sources, shares={"b": 0.5}, groups=groups)
+        sampler.set_epoch(epoch)
+        order = list(sampler)
+        assert len(order) == len(sampler) == 20
+        assert Counter((groups[i], sources[i]) for i in order) == {("p", "a"): 10, ("p", "b"): 5, ("t", "b"): 5}
+        seen += [i for i in order if sources[i] == "b"]
+    assert len(set(seen)) == 20
+
+
+def test_one_group_is_no_group():
+    plain = MixtureSampler(list(range(50)), 8, seed=1, sources=["a", "b"] * 25, shares={"a": 1.5})
+    grouped = MixtureSampler(list(range(50)), 8, seed=1, sources=["a", "b"] * 25, shares={"a": 1.5}, groups=["p"] * 50)
+    assert list(plain) == list(grouped)

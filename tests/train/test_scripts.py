@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-SHELLS = ["launch.sh", "train_harm_detector.sh", "train_detoxifier.sh"]
+LLAVA_SHELLS = {
+    "pretrain.sh": "llava_pretrain.yaml",
+    "finetune.sh": "llava_finetune.yaml",
+    "finetune_lora.sh": "llava_finetune_lora.yaml",
+}
+SHELLS = ["launch.sh", "train_harm_detector.sh", "train_detoxifier.sh", *LLAVA_SHELLS]
 ZERO = ["zero2.json", "zero3.json", "zero3_offload.json"]
 
 
@@ -51,6 +56,15 @@ def test_arguments_pass_unsplit(fake_tools):
     (fake_tools / "python").write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
     done = call("train_detoxifier.sh", fake_tools, "--train-data", "a file.jsonl")
     assert done.stdout == "-m|llava.train.detoxifier|--train-data|a file.jsonl|"
+
+
+@pytest.mark.parametrize(("script", "recipe"), LLAVA_SHELLS.items())
+def test_llava_shells_bring_their_recipe(fake_tools, script, recipe):
+    """Flags of the user come last, so that they win; another --config replaces the recipe."""
+    words = call(script, fake_tools, "--learning-rate", "1").stdout.split()
+    assert words[:4] == ["python", "-m", "llava.train.llava", "--config"]
+    assert Path(words[4]).resolve() == SCRIPTS.parent / "llava" / "train" / "configs" / recipe
+    assert words[5:] == ["--learning-rate", "1"]
 
 
 def test_an_unknown_launcher_is_refused(fake_tools):

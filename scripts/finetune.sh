@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# LLaVA stage 2, language model and projector: bash scripts/finetune.sh --base LLAVA --train-data FILE.json --output-dir FOLDER [flags]
+# Several processes: LAUNCHER=deepspeed NUM_PROCESSES=8 bash scripts/finetune.sh --deepspeed scripts/zero3.json …
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+exec bash "$here/scripts/launch.sh" llava.train.llava --config "$here/llava/train/configs/llava_finetune.yaml" "$@"
