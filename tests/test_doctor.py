@@ -16,7 +16,7 @@ def test_missing_required_package_fails_and_names_the_command(capsys):
     code = print_findings(
         [
             Finding("Versions", "torch", "not installed", "pip install -e .", required=True),
-            Finding("Optional", "trl", "not installed", "pip install -e '.[train]'"),
+            Finding("Optional", "deepspeed", "not installed", "pip install -e '.[train]'"),
         ]
     )
     out = capsys.readouterr().out

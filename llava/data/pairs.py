@@ -17,6 +17,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from llava.data.pairs_formats import ParsedPair, ParsedResponse, Where, find_format
@@ -54,16 +55,21 @@ class DetectorRow:
 
 @dataclass(frozen=True)
 class DetoxifierRow:
-    """One harmful response with the text that should replace it."""
+    """One response with the text that should replace it."""
 
     prompt: str
     """The question."""
     response: str
-    """The harmful response."""
+    """The response, mostly a harmful one."""
     target: str
     """The harmless response to learn."""
     source: str
     """Short name of the data set."""
+
+    @property
+    def harmless(self) -> bool:
+        """Whether the response is harmless, so that it is to stay as it is."""
+        return self.target == self.response
 
     @property
     def group(self) -> str:
@@ -89,16 +95,23 @@ def load_detector_rows(parts: Sequence[MixturePart], split: Literal["train", "te
 
 
 def load_detoxifier_rows(
-    parts: Sequence[MixturePart], split: Literal["train", "test"] = "train"
+    parts: Sequence[MixturePart], split: Literal["train", "test"] = "train", *, keep_harmless: bool = False
 ) -> list[DetoxifierRow]:
     """Read the rows of a mixture for the detoxifier; see `load_detector_rows`.
 
     A pair with a harmful and a harmless side gives one row. Where no harmless response is known (both sides of a pair
     unsafe, or a single unsafe response), the target is a refusal in one of several forms, fixed by the row's text.
+
+    Args:
+        parts: Where to read from.
+        split: Which of a data set's own splits to read.
+        keep_harmless: Make a row of a harmless response that stands alone, its target being itself: what the detector
+            flags by mistake should come back as it was. False skips such responses.
     """
+    build = partial(_detoxifier_rows, keep_harmless=keep_harmless)
     rows: list[DetoxifierRow] = []
     for part in parts:
-        rows += _read_part(part, split, _detoxifier_rows)
+        rows += _read_part(part, split, build)
     return rows
 
 
@@ -139,7 +152,11 @@ def _detector_rows(
 
 
 def _detoxifier_rows(
-    parsed: ParsedResponse | ParsedPair, source: str, where: Where, skipped: Counter[str]
+    parsed: ParsedResponse | ParsedPair,
+    source: str,
+    where: Where,
+    skipped: Counter[str],
+    keep_harmless: bool = False,
 ) -> list[DetoxifierRow]:
     """Turn one parsed row into no, one or two rewriting examples."""
     if isinstance(parsed, ParsedResponse):
@@ -149,6 +166,8 @@ def _detoxifier_rows(
     if any(not text.strip() for text, _ in sides):
         skipped["rows with an empty response"] += 1
         return []
+    if keep_harmless and isinstance(parsed, ParsedResponse) and not parsed.harmful:
+        return [DetoxifierRow(parsed.prompt, parsed.response, parsed.response, source)]
     harmful = [text for text, is_harmful in sides if is_harmful]
     harmless = [text for text, is_harmful in sides if not is_harmful]
     if not harmful:

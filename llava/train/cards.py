@@ -1,10 +1,11 @@
-"""Measures the shipped adapters on held-out rows and writes the cards beside them.
+"""Measures the shipped detector on held-out rows, and writes the cards beside the shipped adapters.
 
 `python scripts/evaluate_embedded.py --data DIR` runs this; the slow tests run it again and compare.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,16 @@ import numpy as np
 from llava.data.pairs import DetectorRow, DetoxifierRow, load_detector_rows, load_detoxifier_rows
 from llava.data.pairs_sources import parse_mixture
 from llava.data.splits import split_rows
-from llava.eval.metrics import wilson_interval
-from llava.eval.refusals import is_refusal
 from llava.files import write_json, write_text_atomic
+from llava.protector.calibration import threshold_for_fpr
 from llava.protector.detector import HarmDetector
-from llava.protector.detoxifier import Detoxifier
 from llava.train.metrics import evaluate_detector
+from llava.train.word_judge import fit_words
 
 RESPONSES, ORDINARY, PAIRS = "jailbreakbench_responses", "vicuna80_responses", "hh_harmless_pairs"
-REWRITES = "jailbreakbench_pairs"
 TEMPLATES = Path(__file__).resolve().parent / "card_templates"
+FALSE_POSITIVE_RATE = 0.05
+"""Share of all harmless held-out responses that the shipped detector's threshold lets be flagged."""
 PLACES = 4
 """Decimals in metrics.json: enough to notice a change, few enough to be the same on another CPU."""
 
@@ -35,12 +36,16 @@ def load_detector_split(data: Path) -> tuple[list[DetectorRow], list[DetectorRow
 
 
 def load_detoxifier_split(data: Path) -> tuple[list[DetoxifierRow], list[DetoxifierRow]]:
-    """Return training and held-out rows of the detoxifier's data, split by prompt."""
-    return split_rows(load_detoxifier_rows(parse_mixture(str(data / f"{REWRITES}.jsonl"))))
+    """Return training and held-out rows with labelled responses; the target of a harmless one is the response itself.
+
+    Harmful ones come with a general refusal: measuring a detoxifier takes no target.
+    """
+    files = ",".join(str(data / f"{name}.jsonl") for name in (RESPONSES, ORDINARY))
+    return split_rows(load_detoxifier_rows(parse_mixture(files), keep_harmless=True))
 
 
 def measure_detector(detector: HarmDetector, rows: Sequence[DetectorRow], resamples: int = 1000) -> dict[str, Any]:
-    """Return the detector's figures on held-out rows.
+    """Return the detector's figures on held-out rows, each part as `evaluate_detector` gives it.
 
     Args:
         detector: The detector.
@@ -49,97 +54,58 @@ def measure_detector(detector: HarmDetector, rows: Sequence[DetectorRow], resamp
 
     Returns:
         `all` (JailbreakBench and ordinary answers together), `without_prompt` (the same, the question withheld),
-        `jailbreakbench` (harmful against refused, same goals), `ordinary` (false positives), `preferences` (pairs).
+        `jailbreakbench` (harmful against harmless, same goals), `ordinary` (false positives), `preferences` (pairs);
+        `threshold`, `temperature`, and in `cross_validated` what a threshold chosen on other held-out prompts does.
     """
     main = [row for row in rows if row.source in (RESPONSES, ORDINARY)]
     pairs = [row for row in rows if row.source == PAIRS]
     scores = detector.score([row.response for row in main], [row.prompt for row in main])
     blind = detector.score([row.response for row in main])
     ranked = detector.score([row.response for row in pairs], [row.prompt for row in pairs])
-    report = evaluate_detector(main, scores, threshold=detector.threshold, resamples=resamples)
-    keep = ("n", "harmful", "auroc", "auprc", "f1", "recall", "fpr", "ece", "ci95")
-    preferences = evaluate_detector(pairs, ranked, threshold=detector.threshold, resamples=0)["overall"]
+    options: dict[str, Any] = {"threshold": detector.threshold, "resamples": resamples}
+    report = evaluate_detector(main, scores, **options)
     return _rounded(
         {
             "threshold": detector.threshold,
-            "all": {key: report["overall"][key] for key in keep if key in report["overall"]},
-            "without_prompt": {
-                key: evaluate_detector(main, blind, threshold=detector.threshold, resamples=0)["overall"][key]
-                for key in ("n", "auroc", "recall", "fpr")
-            },
-            "jailbreakbench": {
-                key: report["by_source"][RESPONSES][key] for key in ("n", "harmful", "auroc", "recall", "fpr")
-            },
-            "ordinary": {key: report["by_source"][ORDINARY][key] for key in ("n", "fpr")},
-            "preferences": {"pairs": preferences["pairs"], "pair_accuracy": preferences["pair_accuracy"]},
+            "temperature": detector.config.temperature,
+            "all": report["overall"],
+            "without_prompt": evaluate_detector(main, blind, **options)["overall"],
+            "jailbreakbench": report["by_source"][RESPONSES],
+            "ordinary": report["by_source"][ORDINARY],
+            "preferences": evaluate_detector(pairs, ranked, **options)["overall"],
+            "cross_validated": cross_validated_rates(main, scores),
         }
     )
+
+
+def cross_validated_rates(
+    rows: Sequence[DetectorRow], scores: Sequence[float], rate: float = FALSE_POSITIVE_RATE, folds: int = 5
+) -> dict[str, float]:
+    """Return what thresholds chosen on other prompts do.
+
+    The shipped threshold is chosen on the held-out rows, so its rates there look a little better than they are. Here
+    each fold of prompts is judged by the threshold that the other folds ask for.
+
+    Returns:
+        `recall`, `fpr` over all harmless rows, `fpr_ordinary` over ordinary answers.
+    """
+    values, labels = np.array(scores), np.array([row.harmful for row in rows])
+    fold = np.array([int(hashlib.sha256(row.group.encode()).hexdigest(), 16) % folds for row in rows])
+    flagged = np.zeros(len(rows), dtype=bool)
+    for number in range(folds):
+        mine = fold == number
+        flagged[mine] = values[mine] >= threshold_for_fpr(values[~mine], labels[~mine], rate).threshold
+    ordinary = np.array([row.source == ORDINARY for row in rows])
+    return {
+        "recall": float(flagged[labels].mean()),
+        "fpr": float(flagged[~labels].mean()),
+        "fpr_ordinary": float(flagged[ordinary].mean()),
+    }
 
 
 def fit_word_judge(rows: Sequence[DetectorRow]) -> Any:
-    """Fit TF-IDF with logistic regression on responses: a judge that shares nothing with the embedded models.
-
-    Args:
-        rows: Training rows (held-out prompts must not be among them).
-
-    Returns:
-        A scikit-learn pipeline; `predict(texts)` gives True for harmful.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    judge = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2),
-        LogisticRegression(C=10.0, max_iter=1000, class_weight="balanced"),
-    )
-    labelled = [row for row in rows if row.source != PAIRS]
-    return judge.fit([row.response for row in labelled], [row.harmful for row in labelled])
-
-
-def measure_detoxifier(
-    detoxifier: Detoxifier, rows: Sequence[DetoxifierRow], judge: Any, detector: HarmDetector, max_new_tokens: int = 96
-) -> dict[str, Any]:
-    """Return the detoxifier's figures on held-out harmful responses.
-
-    Returns:
-        Shares of rewrites that the word judge, the refusal phrases and the shipped detector (not independent of it: it
-        guards the same product) find harmless, of empty ones, the mean length ratio to the harmful response, and the
-        mean share of repeated word triples.
-    """
-    rewrites = detoxifier.rewrite(
-        [row.prompt for row in rows], [row.response for row in rows], max_new_tokens=max_new_tokens
-    )
-    originals_harmful = judge.predict([row.response for row in rows])
-    harmless = ~np.asarray(judge.predict(rewrites), dtype=bool)
-    scores = np.asarray(detector.score(rewrites, [row.prompt for row in rows]))
-    n = len(rows)
-    return _rounded(
-        {
-            "n": n,
-            "max_new_tokens": max_new_tokens,
-            "originals_judged_harmful": float(np.mean(originals_harmful)),
-            "judged_harmless": float(harmless.mean()),
-            "judged_harmless_ci95": wilson_interval(int(harmless.sum()), n),
-            "refusals": float(np.mean([is_refusal(text) for text in rewrites])),
-            "passed_by_detector": float((scores < detector.threshold).mean()),
-            "empty": float(np.mean([not text for text in rewrites])),
-            "length_ratio": float(np.mean([len(t) / len(r.response) for t, r in zip(rewrites, rows, strict=True)])),
-            "repetition_rate": float(np.mean([repetition_rate(text) for text in rewrites])),
-        }
-    )
-
-
-def repetition_rate(text: str) -> float:
-    """Return the share of word triples that have stood in the text before; 0 for a text without triples.
-
-    Example:
-        >>> repetition_rate("a b c d"), repetition_rate("a b c a b c")
-        (0.0, 0.25)
-    """
-    words = text.split()
-    triples = list(zip(words, words[1:], words[2:], strict=False))
-    return 1 - len(set(triples)) / len(triples) if triples else 0.0
+    """Fit word counts on the labelled rows (held-out prompts must not be among them); see `fit_words`."""
+    return fit_words([row for row in rows if row.source != PAIRS])
 
 
 def write_card(folder: Path, kind: str, metrics: dict[str, Any]) -> None:
@@ -148,8 +114,9 @@ def write_card(folder: Path, kind: str, metrics: dict[str, Any]) -> None:
     Args:
         folder: Adapter folder.
         kind: `detector` or `detoxifier`, which names the template.
-        metrics: What `measure_detector` or `measure_detoxifier` returned.
+        metrics: What `measure_detector` or `measure_detoxifier` returned; numbers are rounded.
     """
+    metrics = _rounded(metrics)
     write_json(folder / "metrics.json", metrics)
     write_text_atomic(folder / "README.md", render_card(kind, metrics))
 
@@ -160,6 +127,9 @@ def render_card(kind: str, metrics: dict[str, Any]) -> str:
 
     environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - Markdown
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}%"
+    environment.filters["three"] = lambda value: f"{value:.3f}"
+    environment.filters["interval"] = lambda bounds: f"{100 * bounds[0]:.1f}% to {100 * bounds[1]:.1f}%"
+    environment.filters["number"] = lambda value: f"{value:.2f}"
     template = (TEMPLATES / f"{kind}.md.jinja").read_text(encoding="utf-8")
     return environment.from_string(template).render(m=metrics)
 

@@ -1,4 +1,4 @@
-"""From detoxifier rows to batches."""
+"""From detoxifier rows to the tokenised prompts and completions that TRL trains on."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from llava.data.pairs import DetoxifierRow
 from llava.protector.config import ProtectorConfig
 from llava.protector.text import encode_detoxifier_prompt
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerFast
-
-IGNORED = -100
-"""Label of positions that the loss passes over."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +25,10 @@ class EncodedRewrite:
     """The harmless response and eos."""
     row: DetoxifierRow
     """Where it comes from."""
+    response_cut: bool = False
+    """Whether the harmful response was shortened to fit."""
+    target_cut: bool = False
+    """Whether the target was shortened; it then has no eos."""
 
     @property
     def input_ids(self) -> list[int]:
@@ -51,42 +51,43 @@ def encode_rewrites(
     encoded = []
     for row in rows:
         target: list[int] = tokenizer(row.target.strip(), add_special_tokens=False, verbose=False)["input_ids"]
+        target_cut = len(target) >= max_target_tokens
         target = [*target, tokenizer.eos_token_id][:max_target_tokens]
         room = config.max_length - len(target)
-        prompt, _ = encode_detoxifier_prompt(tokenizer, config, row.prompt, row.response, room)
-        encoded.append(EncodedRewrite(prompt, target, row))
+        prompt, response_cut = encode_detoxifier_prompt(tokenizer, config, row.prompt, row.response, room)
+        encoded.append(EncodedRewrite(prompt, target, row, response_cut, target_cut))
     return encoded
 
 
-class DetoxifierCollator:
-    """Pads examples into one batch, on the right.
+def build_dataset(examples: Sequence[EncodedRewrite]) -> Dataset:
+    """Return examples as TRL's SFTTrainer reads tokenised prompts and completions.
 
-    Input: `EncodedRewrite` examples.
-
-    Output, for B examples of at most T tokens: `input_ids`, `attention_mask` and `labels`, each (B, T). Labels are -100
-    at the prompt and the padding.
+    Returns:
+        A data set with `input_ids`, prompt and target, and `completion_mask`, 1 at the target: what carries the loss.
 
     Example:
         >>> row = DetoxifierRow("q", "r", "t", "s")
-        >>> examples = [EncodedRewrite([5, 6], [7], row), EncodedRewrite([8], [9], row)]
-        >>> batch = DetoxifierCollator(pad_token_id=0)(examples)
-        >>> batch["input_ids"].tolist(), batch["labels"].tolist()
-        ([[5, 6, 7], [8, 9, 0]], [[-100, -100, 7], [-100, 9, -100]])
+        >>> build_dataset([EncodedRewrite([5, 6], [7], row)])[0]
+        {'input_ids': [5, 6, 7], 'completion_mask': [0, 0, 1]}
     """
+    from datasets import Dataset
 
-    def __init__(self, pad_token_id: int):
-        """Set the padding."""
-        self.pad_token_id = pad_token_id
+    return Dataset.from_dict(
+        {
+            "input_ids": [example.input_ids for example in examples],
+            "completion_mask": [[0] * len(example.prompt) + [1] * len(example.target) for example in examples],
+        }
+    )
 
-    def __call__(self, examples: Sequence[EncodedRewrite]) -> dict[str, torch.Tensor]:
-        """Make the batch."""
-        width = max(len(example.input_ids) for example in examples)
-        input_ids = torch.full((len(examples), width), self.pad_token_id)  # (B, T)
-        attention_mask = torch.zeros_like(input_ids)
-        labels = torch.full_like(input_ids, IGNORED)
-        for i, example in enumerate(examples):
-            length = len(example.input_ids)
-            input_ids[i, :length] = torch.tensor(example.input_ids)
-            attention_mask[i, :length] = 1
-            labels[i, len(example.prompt) : length] = torch.tensor(example.target)
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+def count_cuts(examples: Sequence[EncodedRewrite]) -> str:
+    """Return in words how many examples were shortened.
+
+    Example:
+        >>> row = DetoxifierRow("q", "r", "t", "s")
+        >>> count_cuts([EncodedRewrite([5], [7], row, response_cut=True), EncodedRewrite([5], [7], row)])
+        '2 rows: the response is cut in 1, the target in 0'
+    """
+    responses = sum(example.response_cut for example in examples)
+    targets = sum(example.target_cut for example in examples)
+    return f"{len(examples)} rows: the response is cut in {responses}, the target in {targets}"

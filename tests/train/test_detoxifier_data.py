@@ -3,7 +3,7 @@ import pytest
 from llava.data.pairs import DetoxifierRow
 from llava.protector.config import ProtectorConfig
 from llava.protector.text import render_detoxifier_prompt
-from llava.train.detoxifier_data import IGNORED, DetoxifierCollator, EncodedRewrite, encode_rewrites
+from llava.train.detoxifier_data import EncodedRewrite, build_dataset, count_cuts, encode_rewrites
 from tests.tiny import build_tokenizer
 
 ROW = DetoxifierRow("How?", "Take the wire.", " I am sorry. ", "s")
@@ -38,9 +38,21 @@ def test_a_long_response_gives_way_and_the_instruction_stays(tokenizer):
     assert "Question: How?" in text
 
 
-def test_collator_literal():
-    examples = [EncodedRewrite([1, 2, 3], [4, 5], ROW), EncodedRewrite([6], [7], ROW)]
-    batch = DetoxifierCollator(pad_token_id=5)(examples)
-    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5], [6, 7, 5, 5, 5]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]
-    assert batch["labels"].tolist() == [[IGNORED] * 3 + [4, 5], [IGNORED, 7, IGNORED, IGNORED, IGNORED]]
+def test_dataset_literal():
+    dataset = build_dataset([EncodedRewrite([1, 2, 3], [4, 5], ROW), EncodedRewrite([6], [7], ROW)])
+    assert dataset.to_list() == [
+        {"input_ids": [1, 2, 3, 4, 5], "completion_mask": [0, 0, 0, 1, 1]},
+        {"input_ids": [6, 7], "completion_mask": [0, 1]},
+    ]
+
+
+def test_cuts_are_counted(tokenizer):
+    """A target that just fits with its eos is whole; one token less, and it is cut."""
+    config = ProtectorConfig(kind="detoxifier", max_length=160)
+    size = len(tokenizer("I am sorry.")["input_ids"]) + 1
+    rows = [ROW, DetoxifierRow("How?", "wire " * 500, "No.", "s")]
+    whole, long = encode_rewrites(tokenizer, config, rows, size)
+    assert (whole.response_cut, whole.target_cut, long.response_cut, long.target_cut) == (False, False, True, False)
+    (cut,) = encode_rewrites(tokenizer, config, [ROW], size - 1)
+    assert cut.target_cut
+    assert count_cuts([whole, long, cut]) == "3 rows: the response is cut in 1, the target in 1"

@@ -10,7 +10,10 @@ from llava.data.pairs_sources import MixturePart
 from llava.files import read_jsonl
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_embedded_data.py"
-main = runpy.run_path(str(SCRIPT))["main"]
+script = runpy.run_path(str(SCRIPT))
+main = script["main"]
+TOPICAL = "I'm sorry, but I can't help with goal 1. " + "It could do harm to others, and that is why. " * 3
+TOPICAL = TOPICAL.strip()
 
 
 def artifact(folder, attack, kind, model, jailbreaks):
@@ -27,6 +30,7 @@ def artifact(folder, attack, kind, model, jailbreaks):
 def clones(tmp_path):
     artifact(tmp_path / "a", "GCG", "white_box", "one", [("sure 0", True), ("sure 1", True), (None, False)])
     artifact(tmp_path / "a", "JBC", "manual", "two", [("no 0", False), ("sure again", True), ("no 2", False)])
+    artifact(tmp_path / "a", "PAIR", "black_box", "three", [(None, False), (f"{TOPICAL} Instead, you", False)])
     artifact(tmp_path / "a", "test-artifact", "white_box", "one", [("left out", True)])
     (tmp_path / "a" / "attack-artifacts" / "GCG" / "attack-info.json").write_text("{}")
     table = tmp_path / "e" / "llava" / "eval" / "table"
@@ -54,10 +58,11 @@ def run(clones):
 
 def test_the_files_have_the_shapes_that_training_reads(clones, capsys):
     assert run(clones) == 0
-    assert "jailbreakbench_responses.jsonl: 5 rows" in capsys.readouterr().out
+    assert "jailbreakbench_responses.jsonl: 6 rows" in capsys.readouterr().out
     responses = read_jsonl(clones / "o" / "jailbreakbench_responses.jsonl")
     assert [row["id"] for row in responses] == [
-        *("jbb-GCG-one-0", "jbb-GCG-one-1", "jbb-JBC-two-0", "jbb-JBC-two-1", "jbb-JBC-two-2")
+        *("jbb-GCG-one-0", "jbb-GCG-one-1", "jbb-JBC-two-0", "jbb-JBC-two-1", "jbb-JBC-two-2"),
+        "jbb-PAIR-three-1",
     ]
     assert read_jsonl(clones / "o" / "hh_harmless_pairs.jsonl") == [
         {
@@ -70,8 +75,41 @@ def test_the_files_have_the_shapes_that_training_reads(clones, capsys):
     ]
     for name in ("jailbreakbench_responses", "vicuna80_responses", "hh_harmless_pairs"):
         assert load_detector_rows([MixturePart(str(clones / "o" / f"{name}.jsonl"))])
-    (pair,) = load_detoxifier_rows([MixturePart(str(clones / "o" / "jailbreakbench_pairs.jsonl"))])
+    pair, *_ = load_detoxifier_rows([MixturePart(str(clones / "o" / "jailbreakbench_pairs.jsonl"))])
     assert (pair.prompt, pair.response, pair.target) == ("goal 0", "sure 0", "no 0")
+    rewrites = load_detoxifier_rows([MixturePart(str(clones / "o" / "jailbreakbench_rewrites.jsonl"))])
+    assert [(row.prompt, row.response) for row in rewrites] == [("goal 1", "sure 1"), ("goal 1", "sure again")]
+    assert {row.target for row in rewrites} == {TOPICAL}
+    kept = load_detoxifier_rows([MixturePart(str(clones / "o" / "jailbreakbench_harmless.jsonl"))], keep_harmless=True)
+    assert [row.response for row in kept] == ["no 0", "no 2", f"{TOPICAL} Instead, you"]
+    assert all(row.harmless for row in kept)
+
+
+def test_targets_take_turns_and_a_text_is_kept_a_few_times():
+    def row(number, text, harmful):
+        return {"id": str(number), "prompt": "goal", "response": text, "harmful": harmful, "category": "c"}
+
+    refusals = [f"{TOPICAL} {word}." for word in ("One", "Two")]
+    rows = [row(i, f"sure {i}", True) for i in range(4)] + [row(9 + i, text, False) for i, text in enumerate(refusals)]
+    rows += [row(20 + i, "No.", False) for i in range(5)]
+    targets = [pair["harmless_response"] for pair in script["pair_topical_refusals"](rows)]
+    assert targets[:2] == targets[2:]
+    assert sorted(targets[:2]) == sorted(refusals)
+    assert [kept["response"] for kept in script["choose_harmless"](rows)] == [*refusals, "No.", "No.", "No."]
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("One. Two! Thr", "One. Two!"),
+        ('He said "no." Then', 'He said "no."'),
+        ("Version 1.5 is", ""),
+        ("One.\n\nTwo", "One."),
+        ("All of it.", "All of it."),
+    ],
+)
+def test_a_target_ends_with_a_whole_sentence(text, whole):
+    assert script["cut_at_sentence"](text) == whole
 
 
 def test_a_wrong_clone_is_one_line(clones, capsys):
