@@ -3,6 +3,6 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$here/scripts/environment.sh"
-prepare_environment "$here" "[dev,train,eval]"
+prepare_environment "$here" "[dev,train,eval,topic]"
 cd "$here"
 exec python -m pytest --cov --cov-report=term "$@"

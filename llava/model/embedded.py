@@ -1,8 +1,9 @@
 """The shipped stack, named by the word `embedded`: a small LLaVA that runs on a CPU, and the adapters beside it.
 
-The LLaVA is SmolLM2-135M-Instruct with a small CLIP vision tower and a projector before it, composed once and kept in
-the cache folder. Without trained vision weights in the package the tower is random: texts are answered by the language
-model as ever, pictures carry no meaning, and the model's notes say so.
+The LLaVA is SmolLM2-135M-Instruct with a small vision tower and a projector before it, composed once and kept in the
+cache folder. The language model stays as it is, so texts are answered as ever. Tower and projector come with the
+package; they read words and name coloured shapes (docs/vision_tower.md). They speak the embeddings of that one language
+model: before another base stands an untrained tower, pictures carry no meaning, and the model's notes say so.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from llava.errors import InputError
 from llava.files import read_json, write_json
 from llava.model.base_lm import BASE_ID, resolve_base, resolve_base_name
 from llava.model.cache import build_once, cache_dir, folder_fingerprint
-from llava.model.llava_format import tower_key
 from llava.model.quiet import quiet_transformers
 
 __all__ = [
@@ -37,13 +37,14 @@ DESCRIPTION_FILE = "embedded.json"
 """File in a built model's folder that says what it is made of; its `notes` reach whoever loads it."""
 
 VISION_WEIGHTS = ASSETS / "vision" / "model.safetensors"
-"""Trained tower and projector, keys `vision_tower.*` and `multi_modal_projector.*` as in `LlavaModel`; optional."""
+"""Trained tower and projector, keys `vision_tower.*` and `multi_modal_projector.*` as in `LlavaModel`."""
 VISION_DESCRIPTION = ASSETS / "vision" / "vision.json"
-"""`vision_config` of those weights (fields of CLIPVisionConfig), and `notes` on what they were trained for."""
+"""`vision_config` of those weights, the shape of the `language_model` they speak to, and `notes` for readers."""
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 SEED = 0
 VISION = {
+    "model_type": "clip_vision_model",
     "hidden_size": 192,
     "intermediate_size": 768,
     "num_hidden_layers": 4,
@@ -52,9 +53,10 @@ VISION = {
     "patch_size": 32,
     "projection_dim": 192,
 }
-"""A CLIP tower of 7 x 7 patches: 49 picture positions before the text."""
+"""The untrained tower before another base: a CLIP of 7 x 7 patches, 49 picture positions before the text."""
 UNTRAINED_NOTE = (
-    "vision tower and projector are untrained: pictures carry no meaning yet, answers follow the text alone"
+    "vision tower and projector are untrained: the trained ones are for another language model than this base, "
+    "so pictures carry no meaning and answers follow the text alone"
 )
 
 CHAT_TEMPLATE = (
@@ -116,18 +118,28 @@ def _recipe(base: Path) -> dict[str, Any]:
         "notes": [UNTRAINED_NOTE],
         "chat_template": CHAT_TEMPLATE,
     }
-    if VISION_WEIGHTS.is_file():
-        description = read_json(VISION_DESCRIPTION, "description of the vision weights")
-        recipe["vision_config"] = {**VISION, **description.get("vision_config", {})}
+    if not VISION_WEIGHTS.is_file():
+        raise InputError(f"this installation carries no vision weights ({VISION_WEIGHTS}); reinstall it")
+    description = read_json(VISION_DESCRIPTION, "description of the vision weights")
+    if _speaks_to(description, base):
+        recipe["vision_config"] = description["vision_config"]
         recipe["vision_weights"] = hashlib.sha256(VISION_WEIGHTS.read_bytes()).hexdigest()
         recipe["notes"] = description.get("notes", [])
     return recipe
+
+
+def _speaks_to(description: dict[str, Any], base: Path) -> bool:
+    """Whether the vision weights were trained for a language model of this base's shape."""
+    config = read_json(base / "config.json", "config of the base language model")
+    return all(config.get(field) == value for field, value in description["language_model"].items())
 
 
 def _build(folder: Path, base: Path, recipe: dict[str, Any]) -> None:
     """Compose the LLaVA from `base` by `recipe` and save it with its processor into `folder`."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    import llava.model.reading_tower  # noqa: F401 - makes the tower's type known to transformers
 
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(base)
@@ -144,15 +156,23 @@ def _build(folder: Path, base: Path, recipe: dict[str, Any]) -> None:
 def _compose(language_model: Any, tokenizer: Any, recipe: dict[str, Any]) -> Any:
     """Return a `LlavaForConditionalGeneration` whose language model has the given weights."""
     import torch
-    from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
+    from transformers import AutoConfig, LlavaConfig, LlavaForConditionalGeneration
 
-    vision = CLIPVisionConfig(**recipe["vision_config"])
+    vision = AutoConfig.for_model(**recipe["vision_config"])
+    places: dict[str, Any] = {}
+    if not _is_clip(recipe):
+        places = {
+            "vision_feature_layer": -1,
+            "vision_feature_select_strategy": "full",
+            "projector_hidden_act": "linear",
+        }
     config = LlavaConfig(
         vision_config=vision,
         text_config=language_model.config,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=(vision.image_size // vision.patch_size) ** 2,
         tie_word_embeddings=language_model.config.tie_word_embeddings,
+        **places,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe["seed"])
@@ -201,23 +221,32 @@ def _load_vision(model: Any) -> None:
 
     weights = load_file(VISION_WEIGHTS)
     for part in ("vision_tower", "multi_modal_projector"):
-        own = {tower_key(k.removeprefix(f"{part}.")): v for k, v in weights.items() if k.startswith(f"{part}.")}
-        module = getattr(model.model, part)
-        names = {key: tower_key(key) for key in module.state_dict()}
-        module.load_state_dict({key: own[name].float() for key, name in names.items() if name in own})
+        own = {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
+        getattr(model.model, part).load_state_dict(own)
+
+
+def _is_clip(recipe: dict[str, Any]) -> bool:
+    """Whether the tower is the untrained CLIP, whose first position is dropped."""
+    return recipe["vision_config"]["model_type"] == VISION["model_type"]
 
 
 def _processor(tokenizer: Any, recipe: dict[str, Any]) -> Any:
     """Return the processor that matches the tower."""
-    from transformers import CLIPImageProcessor, LlavaProcessor
+    from transformers import AutoConfig, CLIPImageProcessor, LlavaImageProcessor, LlavaProcessor
 
-    side = recipe["vision_config"]["image_size"]
+    vision = AutoConfig.for_model(**recipe["vision_config"])
+    square = {"height": vision.image_size, "width": vision.image_size}
+    if _is_clip(recipe):
+        pictures = CLIPImageProcessor(size={"shortest_edge": vision.image_size}, crop_size=square)
+    else:
+        # Nothing of a text may be cut off: the picture is padded to a square and shrunk.
+        pictures = LlavaImageProcessor(do_pad=True, do_center_crop=False, size=square, crop_size=square)
     return LlavaProcessor(
-        image_processor=CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}),
+        image_processor=pictures,
         tokenizer=tokenizer,
-        patch_size=recipe["vision_config"]["patch_size"],
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
+        patch_size=vision.patch_size,
+        vision_feature_select_strategy="default" if _is_clip(recipe) else "full",
+        num_additional_image_tokens=1 if _is_clip(recipe) else 0,
         image_token="<image>",  # noqa: S106 - a token of the vocabulary, not a secret
         chat_template=recipe["chat_template"],
     )

@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM
 from llava.errors import InputError
 from llava.model import embedded
 from llava.model.loading import load_mllm
+from llava.model.reading_tower import ReadingTower, ReadingTowerConfig
+from tests.model.test_reading_tower import BACKBONE
 
 
 @pytest.fixture
@@ -74,25 +76,58 @@ def test_the_recipe_decides_the_folder(stack, tiny_lm, monkeypatch):
     assert not torch.equal(weights[0][tower], weights[1][tower])
 
 
-def test_packaged_vision_weights_are_used(stack, tmp_path, monkeypatch):
-    untrained = load_file(f"{embedded.resolve_mllm('embedded')}/model.safetensors")
-    marks = ("vision_tower.", "multi_modal_projector.")
-    trained = {
-        key[key.index(mark) :]: torch.full_like(value, 0.25)
-        for mark in marks
-        for key, value in untrained.items()
-        if mark in key
+@pytest.fixture
+def vision(tmp_path, monkeypatch):
+    """A reading tower and projector for the tiny language model, in the place of the packaged ones."""
+    config = ReadingTowerConfig(BACKBONE, num_slots=9, num_prefix_slots=2, lexicon_size=5)
+    tower = ReadingTower(config)
+    projector = {f"linear_{n}.weight": torch.full((32, size), 0.25) for n, size in ((1, 14), (2, 32))}
+    projector |= {f"linear_{n}.bias": torch.zeros(32) for n in (1, 2)}
+    weights = {f"vision_tower.{key}": value for key, value in tower.state_dict().items()}
+    weights |= {f"multi_modal_projector.{key}": value for key, value in projector.items()}
+    save_file(
+        {key: value.half() if value.is_floating_point() else value for key, value in weights.items()},
+        tmp_path / "model.safetensors",
+    )
+    description = {
+        "vision_config": config.to_diff_dict() | {"model_type": config.model_type},
+        "language_model": {"hidden_size": 32},
+        "notes": ["vision tower is trained on shapes"],
     }
-    save_file(trained, tmp_path / "model.safetensors")
-    (tmp_path / "vision.json").write_text(json.dumps({"notes": ["vision tower is trained on shapes"]}))
+    (tmp_path / "vision.json").write_text(json.dumps(description))
     monkeypatch.setattr(embedded, "VISION_WEIGHTS", tmp_path / "model.safetensors")
     monkeypatch.setattr(embedded, "VISION_DESCRIPTION", tmp_path / "vision.json")
+    return weights
+
+
+def test_packaged_vision_weights_are_used(stack, vision, tmp_path):
     model = load_mllm("embedded", device="cpu")
     assert model.notes == ["vision tower is trained on shapes"]
     assert model.model.model.multi_modal_projector.linear_1.weight.eq(0.25).all()
-    trained.popitem()
-    save_file(trained, tmp_path / "model.safetensors")
+    assert type(model.model.model.vision_tower) is ReadingTower
+    image_token = model.tokenizer.convert_tokens_to_ids("<image>")
+    inputs = model.encode(["Hi"], [Image.new("RGB", (300, 20))])
+    assert inputs["input_ids"].eq(image_token).sum() == 9
+    assert inputs["pixel_values"].shape == (1, 3, 32, 32), "the whole picture, padded to a square"
+    assert len(model.generate(["Hi"], [Image.new("RGB", (300, 200))], max_new_tokens=2)) == 1
+    vision.pop("vision_tower.lexicon")
+    save_file(vision, tmp_path / "model.safetensors")
     with pytest.raises(RuntimeError, match="Missing key"):
+        embedded.resolve_mllm("embedded")
+
+
+def test_another_base_gets_no_vision(stack, vision, tmp_path):
+    description = json.loads((tmp_path / "vision.json").read_text())
+    description["language_model"]["hidden_size"] = 576
+    (tmp_path / "vision.json").write_text(json.dumps(description))
+    model = load_mllm("embedded", device="cpu")
+    assert model.notes == [embedded.UNTRAINED_NOTE]
+    assert model.model.config.vision_config.model_type == "clip_vision_model"
+
+
+def test_an_installation_without_vision_weights_says_so(stack, monkeypatch, tmp_path):
+    monkeypatch.setattr(embedded, "VISION_WEIGHTS", tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match="carries no vision weights"):
         embedded.resolve_mllm("embedded")
 
 

@@ -1,0 +1,176 @@
+"""The vision tower of the embedded model: a FocalNet whose cells are put into reading order.
+
+A small frozen language model copies text that stands together; scattered among a hundred picture positions it does
+not find the next word. No stock tower can close the gaps, since each keeps one vector for every place. So this one
+adds a last step to a stock FocalNet: cells that show something move to the front, in reading order, and spell a token;
+the lexicon turns the spelling into weights of tokens. The projector's first layer holds one column for each token, the
+language model's own embedding of it, and one for each slot that no cell takes.
+
+Importing this module makes the type known to transformers' `AutoConfig` and `AutoModel`; no remote code is involved.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, FocalNetConfig, FocalNetModel, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+try:
+    from transformers import PreTrainedConfig
+except ImportError:  # transformers before 5.0 spelt it so
+    from transformers import PretrainedConfig as PreTrainedConfig
+
+MODEL_TYPE = "reading_tower"
+
+
+class ReadingTowerConfig(PreTrainedConfig):
+    """Config of a `ReadingTower`.
+
+    Args:
+        backbone: Fields of the FocalNetConfig; `image_size` and `embed_dim`, `depths` decide the cells.
+        num_slots: Picture positions that the language model sees.
+        num_prefix_slots: How many of them, at the front, are the same for every picture: they tell the language
+            model that a picture's content follows.
+        lexicon_size: Tokens that a cell can say.
+        num_places: Places of a token's spelling.
+        num_letters: What can stand at a place, with the empty one.
+    """
+
+    model_type = MODEL_TYPE
+
+    def __init__(
+        self,
+        backbone: dict[str, Any] | None = None,
+        num_slots: int = 49,
+        num_prefix_slots: int = 8,
+        lexicon_size: int = 1,
+        num_places: int = 15,
+        num_letters: int = 43,
+        **kwargs: Any,
+    ) -> None:
+        self.backbone = dict(backbone or {})
+        self.num_slots = num_slots
+        self.num_prefix_slots = num_prefix_slots
+        self.lexicon_size = lexicon_size
+        self.num_places = num_places
+        self.num_letters = num_letters
+        focalnet = FocalNetConfig(**self.backbone)
+        self.image_size = focalnet.image_size
+        self.num_channels = focalnet.num_channels
+        self.cell_size = focalnet.embed_dim * 2 ** (len(focalnet.depths) - 1)
+        # A position holds a weight for every token of the lexicon and for every slot.
+        self.hidden_size = lexicon_size + num_slots
+        self.num_hidden_layers = sum(focalnet.depths)
+        # LLaVA's processor counts positions as (image_size // patch_size) ** 2.
+        self.patch_size = int(self.image_size // num_slots**0.5)
+        for derived in ("image_size", "num_channels", "cell_size", "hidden_size", "num_hidden_layers", "patch_size"):
+            kwargs.pop(derived, None)
+        super().__init__(**kwargs)
+
+
+class ReadingTower(PreTrainedModel):
+    """FocalNet, a speller, and the cells that show something in reading order.
+
+    Shapes:
+        - B: pictures
+        - N: cells of the FocalNet's last stage, row by row
+        - C: channels of a cell
+        - K: tokens of the lexicon
+        - S: slots, of which P are the prefix
+    """
+
+    config_class = ReadingTowerConfig
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    _no_split_modules = ["FocalNetStage"]  # noqa: RUF012 - transformers' own form
+
+    def __init__(self, config: ReadingTowerConfig) -> None:
+        super().__init__(config)
+        self.backbone = FocalNetModel(FocalNetConfig(**config.backbone), add_pooling_layer=False)
+        self.presence = nn.Linear(config.cell_size, 1)
+        self.speller = nn.Linear(config.cell_size, config.num_places * config.num_letters)
+        self.register_buffer("lexicon", torch.zeros(config.lexicon_size, config.num_places, dtype=torch.uint8))
+        self.post_init()
+
+    def cells(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return the features of all cells, row by row: (B, N, C)."""
+        return self.backbone(pixel_values, output_hidden_states=True, return_dict=True).hidden_states[-1]
+
+    def spell(self, cells: torch.Tensor) -> torch.Tensor:
+        """Return the log-probability of every letter at every place: (…, places, letters)."""
+        letters = self.speller(cells).unflatten(-1, (self.config.num_places, self.config.num_letters))
+        return letters.float().log_softmax(dim=-1)
+
+    def look_up(self, spelling: torch.Tensor) -> torch.Tensor:
+        """Return the log-likelihood of every token of the lexicon: (…, places, letters) -> (…, K)."""
+        places = self.lexicon.long().T
+        return sum(spelling[..., place, :][..., letters] for place, letters in enumerate(places))
+
+    def forward(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """Return the slots as the last (and only) hidden state, (B, S, K + S).
+
+        Args:
+            pixel_values: Normalised pixels, (B, 3, image_size, image_size).
+            **kwargs: What LLaVA tells every tower; nothing of it applies here.
+        """
+        config, kind = self.config, self.presence.weight.dtype
+        cells = self.cells(pixel_values.to(kind))
+        front, taken = gather_cells(cells, self.presence(cells)[..., 0] > 0, config.num_slots - config.num_prefix_slots)
+        words = self.look_up(self.spell(front)).softmax(dim=-1).to(kind)
+        slots = place_in_slots(words, taken, config.num_slots)
+        return BaseModelOutputWithPooling(last_hidden_state=slots, hidden_states=(slots,))
+
+
+def gather_cells(cells: torch.Tensor, present: torch.Tensor, room: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move the present cells to the front, in their order.
+
+    Args:
+        cells: Features, (B, N, C).
+        present: Which cells show something, (B, N) bool.
+        room: How many are kept at most.
+
+    Returns:
+        Cells (B, R, C) and which of them show something (B, R), R being `room` or N, whichever is less.
+
+    Example:
+        >>> cells, taken = gather_cells(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([[False, True, True]]), 3)
+        >>> cells[0, :, 0], taken[0]
+        (tensor([2., 3., 1.]), tensor([ True,  True, False]))
+    """
+    number = cells.shape[1]
+    place = torch.arange(number, device=cells.device)
+    order = torch.where(present, place, place + number).argsort(dim=1)[:, :room]
+    taken = place[: order.shape[1]] < present.sum(dim=1, keepdim=True)
+    return cells.gather(1, order[..., None].expand(-1, -1, cells.shape[2])), taken
+
+
+def place_in_slots(words: torch.Tensor, taken: torch.Tensor, num_slots: int) -> torch.Tensor:
+    """Put words behind the prefix; every slot that none takes stands for itself.
+
+    Args:
+        words: Weights over the lexicon, (B, R, K).
+        taken: Which of them are words, (B, R) bool.
+        num_slots: S; the first S - R are the prefix when R cells are wanted, the rest of the slots follow the words.
+
+    Returns:
+        Weights over lexicon and slots, (B, S, K + S).
+
+    Example:
+        >>> place_in_slots(torch.tensor([[[0.9, 0.1], [0.5, 0.5]]]), torch.tensor([[True, False]]), 3)[0]
+        tensor([[0.0000, 0.0000, 1.0000, 0.0000, 0.0000],
+                [0.9000, 0.1000, 0.0000, 0.0000, 0.0000],
+                [0.0000, 0.0000, 0.0000, 0.0000, 1.0000]])
+    """
+    batch, rows, size = words.shape
+    slots = torch.eye(num_slots, dtype=words.dtype, device=words.device).expand(batch, -1, -1)
+    own = torch.cat([words.new_zeros(batch, num_slots, size), slots], dim=-1)
+    said = torch.cat([words, words.new_zeros(batch, rows, num_slots)], dim=-1)
+    first = num_slots - rows
+    return torch.cat([own[:, :first], torch.where(taken[..., None], said, own[:, first:])], dim=1)
+
+
+AutoConfig.register(MODEL_TYPE, ReadingTowerConfig, exist_ok=True)
+AutoModel.register(ReadingTowerConfig, ReadingTower, exist_ok=True)
