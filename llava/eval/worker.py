@@ -225,7 +225,7 @@ class Worker:
         guarded: Sequence[GuardResult | None] = [None] * len(questions)
         if self.protector is not None:
             start = time.perf_counter()
-            guarded = self.protector.guard(prompts, responses)
+            guarded = self.protector.guard(prompts, responses, settings.max_new_tokens)
             seconds["guard"] = (time.perf_counter() - start) / len(questions)
         rows = zip(questions, responses, guarded, strict=True)
         return [Record(question, response, guard, dict(seconds)) for question, response, guard in rows]

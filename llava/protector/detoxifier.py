@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+MAX_NEW_TOKENS = 256
+"""Longest rewrite unless told otherwise, in tokens."""
+
 
 class Detoxifier:
     """Rewrites responses with a causal LM trained on (question, harmful, harmless) triples (paper, section 4.2).
@@ -68,7 +71,11 @@ class Detoxifier:
         return cls(model.to(place), load_tokenizer(checkpoint), checkpoint.config, name=str(path))
 
     def rewrite(
-        self, prompts: Sequence[str], responses: Sequence[str], batch_size: int = 8, max_new_tokens: int = 256
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        batch_size: int = 8,
+        max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> list[str]:
         """Rewrite every response, greedily.
 

@@ -12,7 +12,7 @@ from llava.constants import REFUSAL, WITHHELD
 from llava.data.schema import Action, GuardResult
 from llava.errors import InputError
 from llava.protector.detector import HarmDetector
-from llava.protector.detoxifier import Detoxifier
+from llava.protector.detoxifier import MAX_NEW_TOKENS, Detoxifier
 
 if TYPE_CHECKING:
     import torch
@@ -72,12 +72,15 @@ class Protector:
             threshold,
         )
 
-    def guard(self, prompts: Sequence[str], responses: Sequence[str]) -> list[GuardResult]:
+    def guard(
+        self, prompts: Sequence[str], responses: Sequence[str], max_new_tokens: int = MAX_NEW_TOKENS
+    ) -> list[GuardResult]:
         """Guard a batch of responses.
 
         Args:
             prompts: What the model was asked, one for each response.
             responses: What it answered.
+            max_new_tokens: Longest rewrite, in tokens. Whoever limits the model's answers will want the same limit here.
 
         Returns:
             One result a response, in order. Never raises for what a model or a text does: such responses are withheld.
@@ -89,7 +92,7 @@ class Protector:
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; give one each")
         scores, failure = self._score(prompts, responses)
         flagged = [i for i, score in enumerate(scores) if math.isfinite(score) and score >= self.threshold]
-        replacements = self._replace([prompts[i] for i in flagged], [responses[i] for i in flagged])
+        replacements = self._replace([prompts[i] for i in flagged], [responses[i] for i in flagged], max_new_tokens)
         replaced = dict(zip(flagged, replacements, strict=True))
         results = []
         for i, (response, score) in enumerate(zip(responses, scores, strict=True)):
@@ -118,12 +121,14 @@ class Protector:
             scores[i] = score
         return scores, None
 
-    def _replace(self, prompts: list[str], responses: list[str]) -> list[tuple[str, Action, str | None]]:
+    def _replace(
+        self, prompts: list[str], responses: list[str], max_new_tokens: int
+    ) -> list[tuple[str, Action, str | None]]:
         """Return for each flagged response what is shown instead, the action, and a note for a refused rewrite."""
         if not responses or self.detoxifier is None:
             return [(REFUSAL, Action.REFUSED, None)] * len(responses)
         try:
-            rewrites = self.detoxifier.rewrite(prompts, responses)
+            rewrites = self.detoxifier.rewrite(prompts, responses, max_new_tokens=max_new_tokens)
         except Exception as error:  # a failing detoxifier must not let the harmful response out
             logger.exception("the detoxifier failed; %d responses are refused", len(responses))
             return [(REFUSAL, Action.REFUSED, f"detoxifier failed: {type(error).__name__}")] * len(responses)

@@ -132,3 +132,15 @@ def test_from_pretrained(tiny_detector, tiny_detoxifier):
     assert protector.guard([], []) == []
     with pytest.raises(ValueError, match="1 prompts for 2"):
         protector.guard(["a"], ["b", "c"])
+
+
+def test_a_rewrite_is_as_long_as_allowed(detector, detoxifier):
+    """Flag everything; what stands instead of a response is the rewrite of that length, unless that is flagged too."""
+    scores = detector.score(RESPONSES, PROMPTS)
+    short = detoxifier.rewrite(PROMPTS, RESPONSES, max_new_tokens=3)
+    assert short != detoxifier.rewrite(PROMPTS, RESPONSES)
+    rewritten = detector.score(short, PROMPTS)
+    threshold = min(scores)
+    results = Protector(detector, detoxifier, threshold=threshold).guard(PROMPTS, RESPONSES, max_new_tokens=3)
+    for result, rewrite, score in zip(results, short, rewritten, strict=True):
+        assert result.text == (rewrite if score < threshold else REFUSAL)
