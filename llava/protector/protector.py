@@ -80,7 +80,7 @@ class Protector:
         Args:
             prompts: What the model was asked, one for each response.
             responses: What it answered.
-            max_new_tokens: Longest rewrite, in tokens. Whoever limits the model's answers will want the same limit here.
+            max_new_tokens: Longest rewrite, in tokens; best the limit that the model's answers have.
 
         Returns:
             One result a response, in order. Never raises for what a model or a text does: such responses are withheld.
