@@ -77,7 +77,7 @@ class Detoxifier:
         batch_size: int = 8,
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> list[str]:
-        """Rewrite every response, greedily.
+        """Rewrite every response, greedily; a rewrite ends before it repeats itself.
 
         Args:
             prompts: The questions, one for each response.
@@ -115,7 +115,9 @@ class Detoxifier:
     def _generate(self, rows: list[list[int]], max_new_tokens: int) -> list[str]:
         """Write the continuation of each row of token ids."""
         import torch
-        from transformers import GenerationConfig
+        from transformers import GenerationConfig, StoppingCriteriaList
+
+        from llava.protector.repetition import StopAtRepetition, whole_sentences, without_repetition
 
         pad, eos = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         width = max(len(ids) for ids in rows)
@@ -131,9 +133,14 @@ class Detoxifier:
                 input_ids=input_ids.to(self.model.device),
                 attention_mask=attention_mask.to(self.model.device),
                 generation_config=plan,
+                stopping_criteria=StoppingCriteriaList([StopAtRepetition(width)]),
             )
-        texts: list[str] = self.tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        texts = []
+        for written in output[:, width:].tolist():
+            kept, repeated = without_repetition([token for token in written if token != pad])
+            text = str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
+            texts.append(whole_sentences(text) if repeated else text)
+        return texts
 
 
 def load_causal_lm(path: str, dtype: torch.dtype, **options: Any) -> PreTrainedModel:

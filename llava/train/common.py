@@ -45,7 +45,18 @@ def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] |
         message = str(error).strip().splitlines()[-1].removeprefix("llava.errors.InputError: ")
         print(f"error: {message}", file=sys.stderr)
         return 2
+    leave_world()
     return 0
+
+
+def leave_world() -> None:
+    """Leave the process group, where there is one.
+
+    Gloo's threads may hold tensors whose release needs the interpreter; one that still runs while the interpreter ends
+    aborts the process, and the launcher calls a finished training failed.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def resolve_base(arguments: ModelArguments) -> tuple[str, str]:

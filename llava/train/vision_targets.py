@@ -1,8 +1,8 @@
 """From synthetic pictures to what the tower learns: pixels, and the token that each cell of its grid should say.
 
 A tower of `grid` × `grid` cells says a text in reading order: row by row, each token in the cell that its middle lies
-in. Where two would share a cell the later one moves on to the next, so that the order is kept. The first rows of a
-picture with shapes say the captions, one row for each group.
+in. Where two would share a cell the later one moves on to the next, so that the order is kept. A shape is said where
+its middle lies: its colour in that cell, its form in the next.
 """
 
 from __future__ import annotations
@@ -119,13 +119,17 @@ class TargetBuilder:
         cell = self.side / self.grid
         tokens = np.full((self.grid, self.grid), BLANK, dtype=np.int64)
         letters = np.zeros((2 * self.grid, 2 * self.grid), dtype=np.int64)
-        for row, phrase in enumerate(picture.captions):
-            encoded = self.classes.encode(phrase)
+        for thing in picture.things:
+            encoded = self.classes.encode(thing.name)
             if encoded is None or len(encoded[0]) > self.grid:
                 return None
-            tokens[row, : len(encoded[0])] = encoded[0]
-        wanted = [(line.y + top) * scale / cell for line in picture.lines]
-        rows = spread(wanted, self.grid, first=len(picture.captions))
+            number = len(encoded[0])
+            row = min(self.grid - 1, int((thing.y + top) * scale / cell))
+            column = min(self.grid - number, int((thing.x + left) * scale / cell))
+            if (tokens[row, column : column + number] != BLANK).any():
+                return None
+            tokens[row, column : column + number] = encoded[0]
+        rows = spread([(line.y + top) * scale / cell for line in picture.lines], self.grid)
         if rows is None:
             return None
         for line, row in zip(picture.lines, rows, strict=True):
@@ -135,7 +139,7 @@ class TargetBuilder:
                 return None
             classes, spans = encoded
             columns = spread([(edges[start] + edges[end]) / 2 for start, end in spans], self.grid)
-            if columns is None:
+            if columns is None or (tokens[row, columns] != BLANK).any():
                 return None
             tokens[row, columns] = classes
             self._mark_letters(letters, line, (line.y + top) * scale / cell, edges)
@@ -150,13 +154,12 @@ class TargetBuilder:
             letters[row, column] = LETTERS.find(character) + 1
 
 
-def spread(wanted: Sequence[float], cells: int, first: int = 0) -> list[int] | None:
+def spread(wanted: Sequence[float], cells: int) -> list[int] | None:
     """Give rising positions the cells that they lie in, each its own, later ones moving on.
 
     Args:
         wanted: Positions in units of cells, rising.
         cells: How many cells there are.
-        first: First cell that may be used.
 
     Returns:
         The cells, strictly rising; None when there are more positions than cells.
@@ -165,11 +168,11 @@ def spread(wanted: Sequence[float], cells: int, first: int = 0) -> list[int] | N
         >>> spread([0.2, 0.9, 3.5], cells=4), spread([2.1, 2.9, 3.5], cells=4), spread([0, 1, 2], cells=2)
         ([0, 1, 3], [1, 2, 3], None)
     """
-    if len(wanted) > cells - first:
+    if len(wanted) > cells:
         return None
     places: list[int] = []
     for position in wanted:
-        places.append(max(int(position), places[-1] + 1 if places else first))
+        places.append(max(int(position), places[-1] + 1 if places else 0))
     for back in range(1, len(places) + 1):
         places[-back] = min(places[-back], cells - back)
     return places

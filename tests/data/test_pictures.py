@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -78,9 +79,13 @@ def test_wrapping_keeps_words_and_width(words, width):
 def test_as_many_shapes_are_drawn_as_are_told():
     rng = random.Random(11)
     for _ in range(60):
-        image, groups = draw_shapes(rng, 200, 200)
+        image, groups, things = draw_shapes(rng, 200, 200)
         pixels = np.asarray(image).astype(int)
         assert len({group[1] for group in groups}) == len({group[2] for group in groups}) == len(groups)
+        assert Counter(thing.name for thing in things) == {f"{colour} {shape}": n for n, colour, shape in groups}
+        for thing in things:
+            colour = np.array(COLOURS[thing.name.split()[0]])
+            assert np.abs(pixels[round(thing.y), round(thing.x)] - colour).max() <= 10
         for number, colour, _ in groups:
             distance = np.abs(pixels - np.array(COLOURS[colour])).max(axis=2)
             assert count_regions(distance <= 10) == number

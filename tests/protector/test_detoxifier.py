@@ -2,6 +2,7 @@ import pytest
 
 from llava import Detoxifier
 from llava.errors import InputError
+from llava.protector.repetition import RUN
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,20 @@ def test_the_adapter_matters(detoxifier, tiny_lm):
     texts = ["Mix flour, water and salt.", "I cannot help."]
     prompts = ["Why?", "How?"]
     assert detoxifier.rewrite(prompts, texts, max_new_tokens=8) != base.rewrite(prompts, texts, max_new_tokens=8)
+
+
+def test_a_rewrite_ends_before_it_repeats_itself(detoxifier):
+    """Random weights soon go round in circles."""
+    prompts, responses = ["Question?"] * 4, ["bread and water", "first image", "one red star", "a"]
+    short = detoxifier.rewrite(prompts, responses, max_new_tokens=24)
+    rewrites = detoxifier.rewrite(prompts, responses, max_new_tokens=200)
+    lengths = [len(detoxifier.tokenizer(text)["input_ids"]) for text in rewrites]
+    assert min(lengths) < 150, lengths
+    for text in rewrites:
+        tokens = detoxifier.tokenizer(text)["input_ids"]
+        runs = [tuple(tokens[i : i + RUN]) for i in range(len(tokens) - RUN + 1)]
+        assert len(runs) == len(set(runs))
+    assert all(whole.startswith(start) or start.startswith(whole) for whole, start in zip(rewrites, short, strict=True))
 
 
 def test_nothing_in_nothing_out(detoxifier):

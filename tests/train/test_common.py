@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from llava.errors import InputError
-from llava.train.common import newest_checkpoint, parse_by_source, prepare_output
+from llava.train.common import newest_checkpoint, parse_by_source, prepare_output, run_entry_point
 from llava.train.harm_detector import main
 from tests.train.rows import write_labelled
 
@@ -15,6 +15,16 @@ def write_state(folder, step, torn=False):
     folder.mkdir(parents=True)
     text = json.dumps({"global_step": step})
     (folder / "trainer_state.json").write_text(text[:-3] if torn else text)
+
+
+def test_a_finished_training_has_left_its_process_group(tmp_path):
+    def train(argv):
+        torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+        torch.distributed.all_reduce(torch.ones(2))
+
+    assert run_entry_point(train, []) == 0
+    assert not torch.distributed.is_initialized()
+    assert run_entry_point(lambda argv: None, []) == 0, "there is nothing to leave"
 
 
 def test_the_newest_complete_checkpoint_is_found(tmp_path):

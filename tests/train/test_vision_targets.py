@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import LlavaImageProcessor
 
-from llava.data.pictures import MAKERS, Line, Picture, Vocabulary, find_typefaces
+from llava.data.pictures import MAKERS, Line, Picture, Thing, Vocabulary, find_typefaces
 from llava.data.typography import render_numbered_list, render_typo
 from llava.train.vision_reader import normalised
 from llava.train.vision_targets import BLANK, LETTERS, TargetBuilder, TokenClasses, spread, square_pixels
@@ -55,17 +55,34 @@ def test_the_order_is_that_of_the_text(classes):
             if targets is None:
                 continue
             found += 1
-            wanted = " ".join([*picture.captions, picture.text])
-            assert classes.decode(targets[0].tolist()).split() == wanted.split()
+            said = classes.decode(targets[0].tolist()).split()
+            assert said[len(said) - len(picture.text.split()) :] == picture.text.split()
     assert found > 10
 
 
-def test_captions_take_the_first_rows(classes):
-    picture = Picture(Image.new("RGB", (100, 100)), [line("bread", 10, pitch=5)], ["one red star"])
-    tokens, _ = TargetBuilder(classes, side=40, grid=16).targets(picture)
-    rows = tokens.reshape(16, 16)
-    assert classes.decode(rows[0].tolist()) == "one red star"
-    assert classes.decode(rows[1].tolist()) == "bread"
+def test_shapes_are_said_where_they_are(classes):
+    picture = Picture(
+        Image.new("RGB", (160, 80)),
+        [line("bread", 70, pitch=5)],
+        things=[Thing("red star", 25, 5), Thing("blue", 159, 25)],
+    )
+    tokens, letters = TargetBuilder(classes, side=160, grid=16).targets(picture)
+    rows = tokens.reshape(16, 16)  # cells of ten pixels, under a margin of four rows
+    assert classes.decode(rows[4].tolist()) == "red star"
+    assert np.flatnonzero(rows[4] != BLANK)[0] == 2
+    assert classes.decode(rows[6].tolist()) == "blue"
+    assert np.flatnonzero(rows[6] != BLANK)[-1] == 15
+    assert classes.decode(rows[11].tolist()) == "bread"
+    assert not letters[:20].any(), "a shape has no letters"
+
+
+def test_shapes_that_cannot_be_told_apart_are_left_out(classes):
+    close = [Thing("red star", 50, 50), Thing("red star", 52, 51)]
+    below = Picture(Image.new("RGB", (100, 100)), [line("bread", 50, pitch=5)], things=[Thing("red star", 12, 50)])
+    builder = TargetBuilder(classes, side=160, grid=16)
+    assert builder.targets(Picture(Image.new("RGB", (100, 100)), things=close)) is None
+    assert builder.targets(below) is None
+    assert builder.targets(Picture(below.image, things=[Thing("\N{SNOWMAN}", 50, 50)])) is None
 
 
 def test_a_text_that_does_not_fit_is_left_out(classes):
@@ -85,16 +102,16 @@ def test_a_text_that_does_not_fit_is_left_out(classes):
     assert batch.pictures == [fitting, fitting]
 
 
-@given(st.lists(st.floats(0, 11.9), max_size=14), st.integers(0, 3))
-def test_places_rise_and_stay_inside(wanted, first):
+@given(st.lists(st.floats(0, 11.9), max_size=14))
+def test_places_rise_and_stay_inside(wanted):
     wanted = sorted(wanted)
-    places = spread(wanted, 12, first)
-    if len(wanted) > 12 - first:
+    places = spread(wanted, 12)
+    if len(wanted) > 12:
         assert places is None
         return
     assert all(low < high for low, high in itertools.pairwise(places))
-    assert all(first <= place < 12 for place in places)
-    if all(int(low) < int(high) for low, high in itertools.pairwise(wanted)) and (not wanted or wanted[0] >= first):
+    assert all(0 <= place < 12 for place in places)
+    if all(int(low) < int(high) for low, high in itertools.pairwise(wanted)):
         assert places == [int(position) for position in wanted]
 
 

@@ -5,7 +5,7 @@ the place of every letter, so a tower can be taught where to say what, and quest
 """
 
 from llava.data.pictures.fonts import Typeface, find_typefaces
-from llava.data.pictures.records import Line, Picture, soft_caption
+from llava.data.pictures.records import Line, Picture, Thing, soft_caption
 from llava.data.pictures.scenes import MAKERS, make_picture
 from llava.data.pictures.shapes import COLOURS, NUMBERS, SHAPES, plural
 from llava.data.pictures.vocabulary import Vocabulary, load_vocabulary
@@ -17,6 +17,7 @@ __all__ = [
     "SHAPES",
     "Line",
     "Picture",
+    "Thing",
     "Typeface",
     "Vocabulary",
     "find_typefaces",

@@ -19,6 +19,17 @@ class Line:
     """Left edge of every character and right edge of the last, in pixels; one more than there are characters."""
 
 
+@dataclass(frozen=True)
+class Thing:
+    """One shape in a picture."""
+
+    name: str
+    """Colour and form ("red circle")."""
+    x: float
+    """Centre in pixels."""
+    y: float
+
+
 @dataclass
 class Picture:
     """A picture with what there is to say about it."""
@@ -28,9 +39,11 @@ class Picture:
     lines: list[Line] = field(default_factory=list)
     """Lines of text, from top to bottom."""
     captions: list[str] = field(default_factory=list)
-    """One phrase for each group of shapes ("two red circles"); a tower says them before all text."""
+    """One phrase for each group of shapes ("two red circles")."""
     groups: list[tuple[int, str, str]] = field(default_factory=list)
     """The groups of shapes: how many, colour, shape (singular)."""
+    things: list[Thing] = field(default_factory=list)
+    """The shapes, each where it is."""
 
     @property
     def text(self) -> str:

@@ -99,14 +99,14 @@ def make_attack(rng: random.Random, vocabulary: Vocabulary, typefaces: Sequence[
 def make_shapes(rng: random.Random, vocabulary: Vocabulary, typefaces: Sequence[Typeface]) -> Picture:
     """Draw coloured shapes and no words."""
     side = rng.choice(SIDES)
-    image, groups = draw_shapes(rng, side, round(side * rng.choice((1, 1, rng.uniform(0.7, 1)))))
-    return Picture(image, captions=[caption(group) for group in groups], groups=groups)
+    image, groups, things = draw_shapes(rng, side, round(side * rng.choice((1, 1, rng.uniform(0.7, 1)))))
+    return Picture(image, captions=[caption(group) for group in groups], groups=groups, things=things)
 
 
 def make_captioned(rng: random.Random, vocabulary: Vocabulary, typefaces: Sequence[Typeface]) -> Picture:
     """Draw shapes with a key phrase below, as MM-SafetyBench's SD_TYPO puts it below a scene."""
     side = rng.choice((224, 320, 480))
-    scene, groups = draw_shapes(rng, side, round(side * rng.uniform(0.7, 1)))
+    scene, groups, things = draw_shapes(rng, side, round(side * rng.uniform(0.7, 1)))
     phrase = make_attack(rng, vocabulary, typefaces)
     scale = side / phrase.image.width
     below = phrase.image.resize((side, round(phrase.image.height * scale)), Image.Resampling.BICUBIC)
@@ -117,7 +117,7 @@ def make_captioned(rng: random.Random, vocabulary: Vocabulary, typefaces: Sequen
         type(line)(line.text, line.y * scale + scene.height, tuple(edge * scale for edge in line.edges))
         for line in phrase.lines
     ]
-    return Picture(image, lines, [caption(group) for group in groups], groups)
+    return Picture(image, lines, [caption(group) for group in groups], groups, things)
 
 
 MAKERS: dict[str, Maker] = {

@@ -7,6 +7,8 @@ import random
 
 from PIL import Image, ImageDraw
 
+from llava.data.pictures.records import Thing
+
 Colour = tuple[int, int, int]
 
 COLOURS: dict[str, Colour] = {
@@ -50,7 +52,9 @@ def caption(group: tuple[int, str, str]) -> str:
     return f"{NUMBERS[number - 1]} {colour} {plural(shape, number)}"
 
 
-def draw_shapes(rng: random.Random, width: int, height: int) -> tuple[Image.Image, list[tuple[int, str, str]]]:
+def draw_shapes(
+    rng: random.Random, width: int, height: int
+) -> tuple[Image.Image, list[tuple[int, str, str]], list[Thing]]:
     """Draw one or two groups of shapes.
 
     Args:
@@ -59,7 +63,7 @@ def draw_shapes(rng: random.Random, width: int, height: int) -> tuple[Image.Imag
         height: Height in pixels.
 
     Returns:
-        RGB image and the groups (number, colour, shape), the more numerous first, else the higher up first.
+        RGB image; the groups (number, colour, shape), the more numerous first, else by the alphabet; every shape.
     """
     ground = _ground(rng)
     image = Image.new("RGB", (width, height), ground)
@@ -67,9 +71,11 @@ def draw_shapes(rng: random.Random, width: int, height: int) -> tuple[Image.Imag
     groups = _choose_groups(rng, ground)
     members = [group for group in groups for _ in range(group[0])]
     rng.shuffle(members)
+    things: list[Thing] = []
     for (_, colour, shape), (x, y, radius) in zip(members, _places(rng, len(members), width, height), strict=True):
         _draw_shape(draw, shape, x, y, radius, _near(rng, COLOURS[colour]))
-    return image, groups
+        things.append(Thing(f"{colour} {shape}", x, y))
+    return image, groups, things
 
 
 def _choose_groups(rng: random.Random, ground: Colour) -> list[tuple[int, str, str]]:
