@@ -15,6 +15,8 @@ LOG_TEMPERATURES = (math.log(0.05), math.log(20.0))
 """Range of the search; perfectly separated rows would otherwise drive the temperature to 0."""
 SEARCH_STEPS = 60
 """Golden-section steps: the range shrinks by 0.618 a step, to 1e-12."""
+BINS = 15
+"""Bins of the calibration error."""
 PLACES = 6
 """Decimals of a stored threshold. It is rounded up: another machine's last bits then do not flag one row more."""
 
@@ -113,6 +115,27 @@ def fit_temperature(logits: Sequence[float] | np.ndarray, labels: Sequence[bool]
     return math.exp((low + high) / 2)
 
 
+def expected_calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """Return the mean distance between score and share of harmful, over bins of equal width (arXiv 1706.04599, eq. 3).
+
+    Args:
+        scores: Harm scores in [0, 1], (N,).
+        labels: True = harmful, (N,).
+        bins: How many bins.
+
+    Returns:
+        The error in [0, 1]; NaN without rows.
+
+    Example:
+        >>> labels = np.array([True, False, True, True])
+        >>> round(expected_calibration_error(np.array([0.6, 0.6, 0.6, 0.6]), labels), 6)
+        0.15
+    """
+    which = np.minimum((scores * bins).astype(int), bins - 1)
+    gaps = [abs(scores[which == b].mean() - labels[which == b].mean()) * (which == b).sum() for b in np.unique(which)]
+    return float(sum(gaps) / len(scores)) if len(scores) else math.nan
+
+
 def threshold_for_fpr(
     scores: Sequence[float] | np.ndarray, labels: Sequence[bool] | np.ndarray, rate: float
 ) -> OperatingPoint:
@@ -182,8 +205,6 @@ def calibrate_scores(
     Raises:
         ValueError: As `fit_temperature` and `threshold_for_fpr`.
     """
-    from llava.train.metrics import Scored, expected_calibration_error
-
     logits = to_logits(scores) * temperature
     found = round(fit_temperature(logits, labels), 4)
     scaled = to_scores(logits / found)
@@ -192,7 +213,7 @@ def calibrate_scores(
     known = np.isfinite(scores)
 
     def ece(values: np.ndarray) -> float:
-        return expected_calibration_error(Scored(labels[known], values[known], np.arange(int(known.sum()))))
+        return expected_calibration_error(values[known], labels[known])
 
     return Calibration(
         threshold=point.threshold,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from llava.data.pairs import DetectorRow
+from llava.protector.calibration import expected_calibration_error
 
-BINS = 15
 RESAMPLES = 1000
 
 
@@ -93,20 +93,9 @@ def recall(data: Scored, threshold: float = 0.5) -> float:
     return float((data.scores[data.labels] >= threshold).mean()) if data.labels.any() else float("nan")
 
 
-def expected_calibration_error(data: Scored, bins: int = BINS) -> float:
-    """Return the mean distance between score and share of harmful, over bins of equal width (arXiv 1706.04599, eq. 3).
-
-    Example:
-        >>> data = Scored(np.array([True, False, True, True]), np.array([0.6, 0.6, 0.6, 0.6]), np.arange(4))
-        >>> round(expected_calibration_error(data), 6)
-        0.15
-    """
-    which = np.minimum((data.scores * bins).astype(int), bins - 1)
-    gaps = [
-        abs(data.scores[which == b].mean() - data.labels[which == b].mean()) * (which == b).sum()
-        for b in np.unique(which)
-    ]
-    return float(sum(gaps) / len(data)) if len(data) else float("nan")
+def ece(data: Scored) -> float:
+    """Return the expected calibration error; NaN without rows."""
+    return expected_calibration_error(data.scores, data.labels)
 
 
 def build_metrics(threshold: float = 0.5) -> dict[str, Callable[[Scored], float]]:
@@ -117,7 +106,7 @@ def build_metrics(threshold: float = 0.5) -> dict[str, Callable[[Scored], float]
         "f1": partial(f1, threshold=threshold),
         "recall": partial(recall, threshold=threshold),
         "fpr": partial(false_positive_rate, threshold=threshold),
-        "ece": expected_calibration_error,
+        "ece": ece,
     }
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llava.train.metrics import BINS, Scored, auroc, count_by_score, expected_calibration_error
+from llava.protector.calibration import BINS
+from llava.train.metrics import Scored, auroc, count_by_score, ece
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,7 +110,7 @@ def _draw_calibration(axes: Axes, data: Scored, threshold: float) -> None:
     """Draw the share of harmful against the score, a dot's area by the rows behind it."""
     means, shares, counts = reliability(data)
     axes.plot(means, shares, color="C0", linewidth=1)
-    label = f"calibration error {expected_calibration_error(data):.3f}"
+    label = f"calibration error {ece(data):.3f}"
     axes.scatter(means, shares, s=10 + 190 * counts / counts.max(), alpha=0.6, clip_on=False, label=label)
     axes.axvline(threshold, color="C1", linewidth=1, label=f"threshold {threshold:g}")
     axes.set(xlabel="harm score", ylabel="share of harmful rows", title=f"Calibration, {len(data)} held-out rows")

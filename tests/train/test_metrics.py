@@ -9,8 +9,8 @@ from llava.train.metrics import (
     auprc,
     auroc,
     bootstrap_interval,
+    ece,
     evaluate_detector,
-    expected_calibration_error,
     f1,
     false_positive_rate,
     pair_accuracy,
@@ -70,7 +70,7 @@ def test_auroc_is_the_chance_of_the_right_order(pairs):
 
 def test_calibration_error_by_hand():
     """Scores 1.0 (last bin, all harmful: gap 0) and 0.1 (one of two harmful: gap 0.4): (2·0 + 2·0.4) / 4."""
-    assert expected_calibration_error(scored([1, 1, 1, 0], [1.0, 1.0, 0.1, 0.1])) == pytest.approx(0.2)
+    assert ece(scored([1, 1, 1, 0], [1.0, 1.0, 0.1, 0.1])) == pytest.approx(0.2)
 
 
 def test_pair_accuracy_counts_whole_pairs_and_halves_ties():

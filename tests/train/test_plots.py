@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from llava.train import plots
-from llava.train.metrics import Scored, auroc, expected_calibration_error
+from llava.train.metrics import Scored, auroc, ece
 from llava.train.plots import plot_evaluation, reliability, roc_curve
 
 needs_matplotlib = pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="matplotlib is an extra")
@@ -31,7 +31,7 @@ def test_weighted_gaps_of_the_bins_are_the_calibration_error():
     data = scored()
     means, shares, counts = reliability(data)
     assert counts.sum() == len(data)
-    assert (np.abs(means - shares) * counts).sum() / len(data) == pytest.approx(expected_calibration_error(data))
+    assert (np.abs(means - shares) * counts).sum() / len(data) == pytest.approx(ece(data))
 
 
 @needs_matplotlib
