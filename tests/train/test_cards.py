@@ -41,6 +41,8 @@ def test_shipped_figures_are_good_enough():
     assert detector["ordinary"]["fpr"] <= 0.02
     assert detector["all"]["fpr"] <= 0.05
     assert detoxifier["harmful"]["judged_harmless"]["words"]["share"] >= 0.9
+    assert detoxifier["harmful"]["topic"]["on_topic"]["share"] >= 0.9
+    assert detoxifier["harmful"]["repetition_rate"]["mean"] <= 0.05
     assert detoxifier["harmless"]["overall"]["unchanged"]["share"] >= 0.9
 
 
