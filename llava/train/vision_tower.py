@@ -9,6 +9,7 @@ around the tokens are tuned through it. DIR gets `model.safetensors` and `vision
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import math
@@ -240,6 +241,8 @@ def _projector(vision_config: ReadingTowerConfig, text_config: Any) -> Any:
     from transformers import LlavaConfig
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
+    # A copy: a config that becomes a part of another loses its attention kernel, and the model with it its causal mask.
+    text_config = copy.deepcopy(text_config)
     return LlavaMultiModalProjector(
         LlavaConfig(
             vision_config=vision_config, text_config=text_config, projector_hidden_act="linear", vision_feature_layer=-1

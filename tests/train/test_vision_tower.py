@@ -16,7 +16,7 @@ from llava.model import embedded
 from llava.model.loading import load_mllm
 from llava.train.arguments import parse_arguments
 from llava.train.vision_arguments import PictureArguments, TowerArguments, TowerRunArguments
-from llava.train.vision_tower import main
+from llava.train.vision_tower import Trainer, main
 
 RECIPE = Path(embedded.__file__).parent.parent / "train" / "configs" / "embedded_vision.yaml"
 ALL = (PictureArguments, TowerArguments, TowerRunArguments)
@@ -70,6 +70,22 @@ def test_it_trains_and_the_result_is_the_embedded_model(flags, tiny_lm, tmp_path
     [face] = find_typefaces(["Aileron"])
     assert face.path is None
     assert model.generate(["Hi"], [model_picture()], max_new_tokens=2) != [None]
+
+
+def test_the_language_model_stays_causal(flags, tmp_path):
+    """Else the slots are tuned for a model that has seen the answer."""
+    trainer = Trainer(*parse_arguments(ALL, [*flags, "--output-dir", str(tmp_path)], ""))
+    before = torch.randn(1, 6, 32, dtype=torch.bfloat16)
+    after = before.clone()
+    after[:, -1] += 1
+    first, second = (
+        trainer.language_model.model(
+            inputs_embeds=rows, attention_mask=torch.ones(1, 6, dtype=torch.long), use_cache=False
+        ).last_hidden_state
+        for rows in (before, after)
+    )
+    assert torch.equal(first[:, :-1], second[:, :-1])
+    assert not torch.equal(first[:, -1], second[:, -1])
 
 
 def model_picture():
