@@ -11,10 +11,12 @@ Importing this module makes the type known to transformers' `AutoConfig` and `Au
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
 from transformers import AutoConfig, AutoModel, FocalNetConfig, FocalNetModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -24,6 +26,10 @@ except ImportError:  # transformers before 5.0 spelt it so
     from transformers import PretrainedConfig as PreTrainedConfig
 
 MODEL_TYPE = "reading_tower"
+ROW_WEIGHT = 0.25
+"""How much the row counts where two cells say the same token: a line on the border of two rows goes to one of them."""
+SURE_TWICE = 1.5
+"""Two cells whose presences add up to more than this say two marks, not one between them."""
 
 
 class ReadingTowerConfig(PreTrainedConfig):
@@ -109,6 +115,23 @@ class ReadingTower(PreTrainedModel):
         places = self.lexicon.long().T
         return sum(spelling[..., place, :][..., letters] for place, letters in enumerate(places))
 
+    def words(self) -> torch.Tensor:
+        """Return which tokens have two letters or more, (K,) bool."""
+        return (self.lexicon[:, 1:] > 0).sum(dim=1) >= 2
+
+    def say(self, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the log-likelihood of every token in every cell (B, N, K), and the cells that say one (B, N).
+
+        Args:
+            cells: Features of a square of cells, (B, N, C).
+        """
+        likelihood = self.look_up(self.spell(cells))
+        side = int(cells.shape[1] ** 0.5)
+        presence = self.presence(cells)[..., 0].float().sigmoid().unflatten(1, (side, side))
+        tokens = likelihood.argmax(dim=-1)
+        repeatable = ~self.words()[tokens].unflatten(1, (side, side))
+        return likelihood, present_cells(presence, tokens.unflatten(1, (side, side)), repeatable).flatten(1)
+
     def forward(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         """Return the slots as the last (and only) hidden state, (B, S, K + S).
 
@@ -118,10 +141,42 @@ class ReadingTower(PreTrainedModel):
         """
         config, kind = self.config, self.presence.weight.dtype
         cells = self.cells(pixel_values.to(kind))
-        front, taken = gather_cells(cells, self.presence(cells)[..., 0] > 0, config.num_slots - config.num_prefix_slots)
-        words = self.look_up(self.spell(front)).softmax(dim=-1).to(kind)
+        front, taken = gather_cells(*self.say(cells), config.num_slots - config.num_prefix_slots)
+        words = front.softmax(dim=-1).to(kind)
         slots = place_in_slots(words, taken, config.num_slots)
         return BaseModelOutputWithPooling(last_hidden_state=slots, hidden_states=(slots,))
+
+
+def present_cells(presence: torch.Tensor, tokens: torch.Tensor, repeatable: torch.Tensor) -> torch.Tensor:
+    """Return which cells say a token, each token once, (B, H, W) bool.
+
+    A token on the border of two cells, say a single line in the middle of a picture, is half in each: both would say
+    it, or neither. So neighbours that read the same token add up, and one of them says it: the one in the fuller row,
+    else the surer one. What may stand twice side by side, like the dots of a list, does so where both cells are sure.
+
+    Args:
+        presence: Probability that the middle of a token lies in the cell, (B, H, W).
+        tokens: What the cell would say, (B, H, W).
+        repeatable: Cells whose token may stand twice side by side, (B, H, W) bool.
+
+    Example:
+        >>> presence = torch.tensor([[[0.4, 0.1], [0.45, 0.1], [0.9, 0.0]]])
+        >>> tokens = torch.tensor([[[7, 1], [7, 2], [8, 3]]])
+        >>> present_cells(presence, tokens, torch.zeros(1, 3, 2, dtype=torch.bool))[0, :, 0]
+        tensor([False,  True,  True])
+    """
+    weight = presence + ROW_WEIGHT * presence.sum(dim=2, keepdim=True)
+    together, beaten = presence.clone(), torch.zeros_like(presence, dtype=torch.bool)
+    height, width = presence.shape[1:]
+    padded = [F.pad(plane, (1, 1, 1, 1), value=-1) for plane in (presence, weight, tokens)]
+    for down, right in itertools.product((0, 1, 2), repeat=2):
+        if (down, right) == (1, 1):
+            continue
+        other, heavier, token = (plane[:, down : down + height, right : right + width] for plane in padded)
+        same = (token == tokens) & ~(repeatable & (presence + other > SURE_TWICE))
+        together += torch.where(same, other, 0)
+        beaten |= same & (heavier >= weight if (down, right) < (1, 1) else heavier > weight)
+    return ~beaten & (together > 0.5)
 
 
 def gather_cells(cells: torch.Tensor, present: torch.Tensor, room: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -33,7 +33,7 @@ class StopAtRepetition(StoppingCriteria):
         else:
             runs = written[:, :-1].unfold(1, self.run, 1)  # (B, W, run)
             ended = (runs == written[:, None, -self.run :]).all(dim=2).any(dim=1)
-        return ended  # type: ignore[return-value]
+        return ended
 
 
 def without_repetition(tokens: Sequence[int], run: int = RUN) -> tuple[Sequence[int], bool]:

@@ -78,10 +78,8 @@ class Reader(nn.Module):
         tower = self.vision_tower
         with torch.autocast("cpu", dtype=torch.bfloat16):
             cells, _ = self.features(pixels)
-            present = tower.presence(cells)[..., 0] > 0
-            words = torch.full(present.shape, BLANK)
-            words[present] = tower.look_up(tower.spell(cells[present])).argmax(-1)
-        return words
+            likelihood, present = tower.say(cells)
+        return torch.where(present, likelihood.argmax(-1), BLANK)
 
 
 def total(losses: dict[str, torch.Tensor]) -> torch.Tensor:

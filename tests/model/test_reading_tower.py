@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration
 
-from llava.model.reading_tower import ReadingTower, ReadingTowerConfig, gather_cells, place_in_slots
+from llava.model.reading_tower import ReadingTower, ReadingTowerConfig, gather_cells, place_in_slots, present_cells
 from tests.tiny import text_config
 
 BACKBONE = {
@@ -51,6 +51,50 @@ def test_present_cells_come_first_in_their_order(present, room):
     assert cells.shape == (1, min(room, 6), 1)
     assert taken[0].tolist() == [number < len(shown) for number in range(min(room, 6))]
     assert cells[0, taken[0], 0].tolist() == shown
+
+
+PLANES = st.integers(1, 4).flatmap(
+    lambda side: st.tuples(
+        *(
+            st.lists(values, min_size=side * side, max_size=side * side)
+            for values in (st.floats(0, 1), st.integers(0, 2))
+        )
+    )
+)
+
+
+@given(PLANES)
+def test_neighbours_do_not_say_the_same_token(planes):
+    side = int(len(planes[0]) ** 0.5)
+    presence, tokens = (torch.tensor(plane).view(1, side, side) for plane in planes)
+    present = present_cells(presence, tokens, torch.zeros_like(tokens, dtype=torch.bool))[0]
+    for y, x in present.nonzero().tolist():
+        around = torch.zeros_like(present)
+        around[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = True
+        around[y, x] = False
+        assert not (present & around & (tokens[0] == tokens[0, y, x])).any()
+
+
+@given(st.lists(st.floats(0, 1), min_size=9, max_size=9))
+def test_different_tokens_are_present_by_their_own_probability(values):
+    presence = torch.tensor(values).view(1, 3, 3)
+    present = present_cells(presence, torch.arange(9).view(1, 3, 3), torch.zeros(1, 3, 3, dtype=torch.bool))
+    assert torch.equal(present, presence > 0.5)
+
+
+def test_a_line_between_two_rows_is_said_once_and_in_one_row():
+    presence = torch.tensor([[[0.0, 0.0, 0.0], [0.6, 0.5, 0.6], [0.45, 0.55, 0.4]]])
+    tokens = torch.tensor([[[0, 1, 2], [3, 4, 5], [3, 4, 5]]])
+    present = present_cells(presence, tokens, torch.zeros_like(tokens, dtype=torch.bool))
+    assert present[0].tolist() == [[False] * 3, [True] * 3, [False] * 3]
+
+
+def test_dots_below_one_another_stay():
+    presence, tokens = torch.full((1, 3, 3), 0.0), torch.zeros(1, 3, 3, dtype=torch.long)
+    presence[0, :, 0] = 0.9
+    for repeatable in (True, False):
+        present = present_cells(presence, tokens, torch.full((1, 3, 3), repeatable))
+        assert present.sum() == (3 if repeatable else 1)
 
 
 def test_words_and_slots_share_the_positions():
