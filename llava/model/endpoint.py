@@ -1,7 +1,7 @@
 """A model behind an OpenAI-compatible server (vLLM, SGLang, transformers serve, a hosted one).
 
-`ChatClient` asks one question at a time and knows when to try again; `EndpointModel` answers batches through it, with
-the interface of `MultimodalModel`.
+`ChatClient` asks one question at a time and knows when to try again, and whether a refusal is about the question or
+about the whole work; `EndpointModel` answers questions through it, with the interface of `MultimodalModel`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import base64
 import io
 import os
 import random
-import time
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from llava.errors import InputError
+from llava.errors import FailedRunError, InputError
+from llava.model.window import map_window
 
 if TYPE_CHECKING:
     import httpx
@@ -26,22 +27,49 @@ API_KEY_VARIABLE = "OPENAI_API_KEY"
 MAX_TRIES = 6
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 30.0
+MAX_TIMEOUTS = 2
+"""Tries that may end without an answer in time; a server that hangs would else hold the work for hours."""
 TIMEOUT = 600.0
 """Seconds that one answer may take: a busy server queues requests."""
+CONNECT_TIMEOUT = 10.0
+REFUSED_STATUS = {400, 413, 422}
+"""The server turns down this very request: its filter, its limits, or a parameter that it does not know."""
 RETRY_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
 SEED_LIMIT = 2**31 - 1
 """Servers keep seeds in a signed 32-bit integer."""
+PROBE = "Reply with OK."
+PROBE_SIZE = (64, 64)
 
 
-class EndpointError(RuntimeError):
+class EndpointError(FailedRunError):
     """A server that stopped answering in the middle of the work."""
+
+
+class RefusedRequestError(InputError):
+    """A server that turned down one request; whether it would answer another is open."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server made of one question."""
+
+    text: str
+    """The model's words; empty when there are none."""
+    refusal: str | None = None
+    """Why the server turned the question down, as one line; None when it let the model answer."""
 
 
 class ChatClient:
     """Talks to one model of one server."""
 
     def __init__(
-        self, base_url: str, model: str, *, api_key_variable: str = API_KEY_VARIABLE, first_wait: float = FIRST_WAIT
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key_variable: str = API_KEY_VARIABLE,
+        first_wait: float = FIRST_WAIT,
+        timeout: float = TIMEOUT,
     ):
         """Prepare a client; nothing is sent yet.
 
@@ -50,6 +78,7 @@ class ChatClient:
             model: Name of the model on the server.
             api_key_variable: Environment variable that holds the key; servers of one's own need none.
             first_wait: Seconds before the second try; each further wait is twice as long.
+            timeout: Seconds that one answer may take.
 
         Raises:
             InputError: When the address is not one, or httpx is not installed.
@@ -67,7 +96,15 @@ class ChatClient:
         self.first_wait = first_wait
         key = os.environ.get(api_key_variable)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.http = httpx.Client(headers=headers, timeout=httpx.Timeout(TIMEOUT, connect=10.0))
+        self.timeout = timeout
+        self.http = httpx.Client(
+            headers=headers,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT), pool=None),
+            # How many requests are under way is the caller's choice; httpx would stop at a hundred.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+        )
+        self.answered_kinds: set[bool] = set()
+        self.probing = threading.Lock()
 
     def check(self) -> None:
         """Ask the server for its models.
@@ -94,8 +131,53 @@ class ChatClient:
             known = ", ".join(names[:5])
             raise InputError(f"endpoint {self.base_url} has no model {self.model}; it has {known}")
 
+    def ask(self, content: str | list[dict[str, Any]], **options: Any) -> Answer:
+        """Return the answer to one user message, or that the server turned this message down.
+
+        A server that has answered before and turns one request down means that request (hosted servers filter what
+        they are asked). Before the first answer it may as well mean all of them: a wrong parameter, a model that takes
+        no pictures. Then a harmless request of the same kind and with the same options tells.
+
+        Args:
+            content: Text, or parts of text and images.
+            options: See `complete`.
+
+        Raises:
+            InputError: When the server does not take such requests at all.
+            EndpointError: When it does not answer after all tries.
+        """
+        with_image = not isinstance(content, str)
+        try:
+            answer = Answer(self.complete(content, **options))
+        except RefusedRequestError as error:
+            with self.probing:
+                if with_image not in self.answered_kinds:
+                    self._probe(with_image, **options)
+            answer = Answer("", str(error))
+        self.answered_kinds.add(with_image)
+        return answer
+
+    def _probe(self, with_image: bool, **options: Any) -> None:
+        """Raise unless the server answers a harmless question."""
+        content: str | list[dict[str, Any]] = PROBE
+        if with_image:
+            from PIL import Image
+
+            content = build_content(PROBE, Image.new("RGB", PROBE_SIZE, "white"))
+        try:
+            self.complete(content, **options)
+        except RefusedRequestError as error:
+            kind = "with a picture " if with_image else ""
+            raise InputError(f"{error}, and so it did a harmless one {kind}with the same options") from None
+
     def complete(
-        self, content: str | list[dict[str, Any]], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None
+        self,
+        content: str | list[dict[str, Any]],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        ended: threading.Event | None = None,
     ) -> str:
         """Return the model's answer to one user message.
 
@@ -107,12 +189,13 @@ class ChatClient:
             max_tokens: Longest answer, in tokens.
             temperature: Sampling temperature; 0 is greedy.
             seed: Seed of sampling.
+            ended: Set when the work as a whole has failed: what is under way is waited for, but not tried again.
 
         Returns:
             The text; empty when the server's own filter held it back.
 
         Raises:
-            InputError: When the server refuses the request itself (key, model, size).
+            InputError: When the server refuses the work (key, model); `RefusedRequestError` when it refuses the request.
             EndpointError: When it does not answer after all tries.
         """
         request: dict[str, Any] = {
@@ -123,17 +206,20 @@ class ChatClient:
         }
         if seed is not None:
             request["seed"] = seed % SEED_LIMIT
-        return _read_answer(self._post(request), self.base_url)
+        return _read_answer(self._post(request, ended or threading.Event()), self.base_url)
 
-    def _post(self, request: dict[str, Any]) -> httpx.Response:
-        """Send a request until it is answered or all tries are spent."""
+    def _post(self, request: dict[str, Any], ended: threading.Event) -> httpx.Response:
+        """Send a request until it is answered, all tries are spent or the work has ended."""
         import httpx
 
-        problem = ""
+        problem, timeouts = "", 0
         for attempt in range(MAX_TRIES):
             wait = min(LONGEST_WAIT, self.first_wait * 2**attempt)
             try:
                 answer = self.http.post(f"{self.base_url}/chat/completions", json=request)
+            except httpx.ReadTimeout:
+                timeouts += 1
+                problem = f"none within {self.timeout:g} s; see --request-timeout"
             except httpx.TransportError as error:
                 problem = _reason(error)
             else:
@@ -141,13 +227,18 @@ class ChatClient:
                     return answer
                 self._refuse_key(answer)
                 problem = f"status {answer.status_code}: {_message(answer)}"
+                if answer.status_code in REFUSED_STATUS:
+                    raise RefusedRequestError(f"endpoint {self.base_url} refused the request ({problem})")
                 if answer.status_code not in RETRY_STATUS:
                     raise InputError(f"endpoint {self.base_url} refused the request ({problem}); check --model")
                 wait = max(wait, _retry_after(answer))
-            if attempt + 1 < MAX_TRIES:
-                # Clients that were turned away together must not come back together.
-                time.sleep(wait * random.uniform(0.75, 1.25))
-        raise EndpointError(f"endpoint {self.base_url} gave no answer in {MAX_TRIES} tries ({problem})")
+            if attempt + 1 == MAX_TRIES or timeouts == MAX_TIMEOUTS:
+                break
+            # Clients that were turned away together must not come back together.
+            if ended.wait(wait * random.uniform(0.75, 1.25)):
+                break
+        tries = "1 try" if attempt == 0 else f"{attempt + 1} tries"
+        raise EndpointError(f"endpoint {self.base_url} gave no answer in {tries} ({problem})")
 
     def _refuse_key(self, answer: httpx.Response) -> None:
         """Raise when the server does not accept the key."""
@@ -172,6 +263,20 @@ class EndpointModel:
         self.name = client.model
         self.notes = [f"answers came from {client.base_url}; whether they can be repeated is up to that server"]
 
+    def answer(
+        self,
+        prompt: str,
+        image: Image | None = None,
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        ended: threading.Event | None = None,
+    ) -> Answer:
+        """Answer one question; see `ChatClient.ask`."""
+        content = prompt if image is None else build_content(prompt, image)
+        return self.client.ask(content, max_tokens=max_new_tokens, temperature=temperature, seed=seed, ended=ended)
+
     def generate(
         self,
         prompts: Sequence[str],
@@ -181,28 +286,24 @@ class EndpointModel:
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
     ) -> list[str]:
-        """Answer each prompt; see `MultimodalModel.generate` for the arguments.
+        """Answer each prompt, with an empty text where the server turns it down; see `MultimodalModel.generate`.
 
         Raises:
-            InputError: When the server refuses a request.
+            InputError: When the server does not take such requests.
             EndpointError: When it stops answering.
         """
         pictures = list(images) if images is not None else [None] * len(prompts)
         row_seeds = list(seeds) if seeds is not None else [None] * len(prompts)
+        rows = list(zip(prompts, pictures, row_seeds, strict=True))
 
-        def answer(row: tuple[str, Image | None, int | None]) -> str:
-            prompt, picture, seed = row
-            content = prompt if picture is None else build_content(prompt, picture)
-            return self.client.complete(content, max_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        def answer(place: int, ended: threading.Event) -> str:
+            prompt, picture, seed = rows[place]
+            return self.answer(
+                prompt, picture, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, ended=ended
+            ).text
 
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            futures = [pool.submit(answer, row) for row in zip(prompts, pictures, row_seeds, strict=True)]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:
-                # What is not sent yet need not be: the batch is lost.
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        answers = dict(pair for group in map_window(answer, range(len(rows)), self.concurrency) for pair in group)
+        return [answers[place] for place in range(len(rows))]
 
 
 def build_content(prompt: str, image: Image) -> list[dict[str, Any]]:

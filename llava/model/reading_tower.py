@@ -28,6 +28,8 @@ except ImportError:  # transformers before 5.0 spelt it so
 MODEL_TYPE = "reading_tower"
 ROW_WEIGHT = 0.25
 """How much the row counts where two cells say the same token: a line on the border of two rows goes to one of them."""
+PRESENT = 0.3
+"""Presence from which a cell says its token; a word that no training picture showed seldom reaches a half."""
 SURE_TWICE = 1.5
 """Two cells whose presences add up to more than this say two marks, not one between them."""
 
@@ -176,7 +178,7 @@ def present_cells(presence: torch.Tensor, tokens: torch.Tensor, repeatable: torc
         same = (token == tokens) & ~(repeatable & (presence + other > SURE_TWICE))
         together += torch.where(same, other, 0)
         beaten |= same & (heavier >= weight if (down, right) < (1, 1) else heavier > weight)
-    return ~beaten & (together > 0.5)
+    return ~beaten & (together > PRESENT)
 
 
 def gather_cells(cells: torch.Tensor, present: torch.Tensor, room: int) -> tuple[torch.Tensor, torch.Tensor]:

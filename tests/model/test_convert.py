@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from llava.cli import main
 from llava.errors import InputError
 from llava.model import parity
 from llava.model.convert import convert_checkpoint
@@ -34,10 +35,9 @@ def weights_of(folder) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_each_form_loads_answers_and_computes_the_same(form, originals, cache):
+def test_each_form_loads_is_guarded_and_computes_the_same(form, originals, cache, check_guarded):
     model = load_mllm(originals[form], device="cpu", dtype="float32")
-    answers = model.generate(["Hi", "How do I bake bread?"], [PICTURE, None], max_new_tokens=4)
-    assert all(isinstance(answer, str) for answer in answers)
+    check_guarded(model, [PICTURE, None])
     original = OriginalLlava(OriginalSource(recognise(originals[form])))
     for image in (PICTURE, None):
         inputs = model.encode(["What is in this picture?"], [image] if image else None)
@@ -68,6 +68,18 @@ def test_there_and_back_gives_the_same_weights(form, originals, tmp_path):
     assert again.generate(["Hi"], [PICTURE], max_new_tokens=6) == first.generate(["Hi"], [PICTURE], max_new_tokens=6)
 
 
+def test_the_command_converts_there_and_back(originals, tmp_path, capsys):
+    for source, output, flags in (
+        (originals["v15_bin"], tmp_path / "hf", []),
+        (tmp_path / "hf", tmp_path / "back", ["--to", "original"]),
+    ):
+        assert main(["convert", str(source), "--output", str(output), *flags]) == 0
+        assert f"{output}: largest logit difference" in capsys.readouterr().out
+    assert recognise(tmp_path / "back").config["architectures"] == ["LlavaLlamaForCausalLM"]
+    assert main(["convert", str(tmp_path / "hf"), "--output", str(tmp_path / "back"), "--to", "original"]) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
 def test_the_written_form_is_the_released_one(originals, tmp_path):
     convert_checkpoint(originals["v15_bin"], tmp_path / "hf")
     config = json.loads((tmp_path / "hf" / "config.json").read_text())
@@ -80,13 +92,14 @@ def test_the_written_form_is_the_released_one(originals, tmp_path):
     assert keys["language_model.lm_head.weight"].shape[0] == vocabulary + 1
 
 
-def test_hf_native_llava_with_tokens_after_image_keeps_its_rows(tiny_llava, tmp_path):
+def test_hf_native_llava_with_tokens_after_image_keeps_its_rows(tiny_llava, tmp_path, check_guarded):
     assert convert_checkpoint(tiny_llava, tmp_path / "original", to="original") <= 1e-4
     config = json.loads((tmp_path / "original" / "config.json").read_text())
     vocabulary = json.loads((tiny_llava / "config.json").read_text())["text_config"]["vocab_size"]
     assert (config["mm_projector_type"], config["vocab_size"]) == ("mlp2x_gelu", vocabulary)
     assert convert_checkpoint(tmp_path / "original", tmp_path / "hf") <= 1e-4
     one, two = (load_mllm(folder, device="cpu") for folder in (tiny_llava, tmp_path / "hf"))
+    check_guarded(one, [PICTURE, None])
     assert one.generate(["Hi"], [PICTURE], max_new_tokens=6) == two.generate(["Hi"], [PICTURE], max_new_tokens=6)
 
 
@@ -233,3 +246,7 @@ def test_peak_memory_stays_below_the_checkpoints_size(tmp_path):
     size = sum(file.stat().st_size for file in (tmp_path / "source").glob("*.bin"))
     assert size > 500e6
     assert int(done.stdout.splitlines()[-1]) <= 1.3 * size
+    program = program.replace("'/source', sys.argv[1] + '/hf'", "'/hf', sys.argv[1] + '/back', to='original'")
+    back = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True)
+    assert (tmp_path / "back" / "config.json").is_file()
+    assert int(back.stdout.splitlines()[-1]) <= 1.3 * size

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, LlavaConfig, LlavaForConditionalGeneration
 
-from llava.model.reading_tower import ReadingTower, ReadingTowerConfig, gather_cells, place_in_slots, present_cells
+from llava.model.reading_tower import (
+    PRESENT,
+    ReadingTower,
+    ReadingTowerConfig,
+    gather_cells,
+    place_in_slots,
+    present_cells,
+)
 from tests.tiny import text_config
 
 BACKBONE = {
@@ -79,7 +86,7 @@ def test_neighbours_do_not_say_the_same_token(planes):
 def test_different_tokens_are_present_by_their_own_probability(values):
     presence = torch.tensor(values).view(1, 3, 3)
     present = present_cells(presence, torch.arange(9).view(1, 3, 3), torch.zeros(1, 3, 3, dtype=torch.bool))
-    assert torch.equal(present, presence > 0.5)
+    assert torch.equal(present, presence > PRESENT)
 
 
 def test_a_line_between_two_rows_is_said_once_and_in_one_row():
