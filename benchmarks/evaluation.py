@@ -52,7 +52,9 @@ def measure(options: argparse.Namespace) -> Iterator[Measurement]:
             response = model.generate([question.prompt], [image], max_new_tokens=options.evaluation_new_tokens)[0]
             harm_score = detector.score([response], [question.prompt])[0]
             if harm_score >= detector.threshold:
-                response = detoxifier.rewrite([question.prompt], [response])[0]
+                response = detoxifier.rewrite(
+                    [question.prompt], [response], max_new_tokens=options.evaluation_new_tokens
+                )[0]
             answers.append(response)
         return len(answers) / (time.perf_counter() - start)
 

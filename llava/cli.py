@@ -10,14 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from llava import __version__
-from llava.cli_config import join_lists, split_list
+from llava.cli_config import join_lists, parse_prices, split_list
 from llava.cli_options import (
     Config,
     Detector,
     Device,
     Dtype,
+    Endpoint,
     OptionalDetector,
     OptionalDetoxifier,
+    RequestTimeout,
     RunFolder,
     Threshold,
 )
@@ -70,10 +72,9 @@ def generate(
     batch_size: Annotated[str, typer.Option(help="Questions a forward pass, or auto.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads of one process [shared evenly].")] = None,
-    endpoint: Annotated[
-        str | None, typer.Option(help="Ask an OpenAI-compatible server at this URL; --model is its name there.")
-    ] = None,
+    endpoint: Endpoint = None,
     concurrency: Annotated[int, typer.Option(help="Requests under way at a time with --endpoint.")] = 8,
+    request_timeout: RequestTimeout = 600.0,
     device: Device = None,
     dtype: Dtype = "auto",
     attn_implementation: Annotated[str | None, typer.Option(help="eager, sdpa, flash_attention_2 [chosen].")] = None,
@@ -102,8 +103,9 @@ def score(
     ] = None,
     estimate: Annotated[bool, typer.Option(help="Only say what chat judges would be asked.")] = False,
     prices: Annotated[
-        str | None, typer.Option(help="IN,OUT for a million tokens, e.g. 2.50,10; adds the cost to --estimate.")
+        str | None, typer.Option(help="IN,OUT for a million tokens, e.g. 2.50,10; adds the cost to what will be asked.")
     ] = None,
+    request_timeout: RequestTimeout = 600.0,
     device: Device = None,
     dtype: Dtype = "auto",
     config: Config = None,
@@ -112,11 +114,13 @@ def score(
     from llava.eval.report import print_summary
     from llava.eval.scoring import estimate_judging, score_run
 
+    judges, paid = split_list(judge), parse_prices(prices)
     if estimate:
-        for line in estimate_judging(folder, split_list(judge)):
-            typer.echo(line.describe(parse_prices(prices)))
+        for line in estimate_judging(folder, judges):
+            typer.echo(line.describe(paid))
         return
-    print_summary(score_run(folder, split_list(judge), device=device, dtype=dtype))
+    run = score_run(folder, judges, device=device, dtype=dtype, prices=paid, request_timeout=request_timeout)
+    print_summary(run)
 
 
 @app.command()
@@ -208,9 +212,9 @@ def calibrate(
 ) -> None:
     """Choose a detector's threshold for a false-positive rate, and its temperature, on labelled rows."""
     options = {name: value for name, value in locals().items() if name != "config"}
-    from llava.protector.calibrate import calibrate_detector
+    from llava.train.figures import calibrate_with_figures
 
-    found = calibrate_detector(**options)
+    found = calibrate_with_figures(**options)
     typer.echo(f"threshold {found.threshold:.6f}, temperature {found.temperature:.4f}")
     typer.echo(f"false positives {found.false_positive_rate:.2%} of {found.harmless} harmless rows")
     typer.echo(f"recall {found.recall:.2%} of {found.harmful} harmful rows")
@@ -326,17 +330,6 @@ def main(argv: list[str] | None = None) -> int:
             return _fail(f"{error.format_message()} (see --help)", 2)
         raise
     return result if isinstance(result, int) else 0
-
-
-def parse_prices(text: str | None) -> tuple[float, float] | None:
-    """Read `--prices IN,OUT`."""
-    if text is None:
-        return None
-    try:
-        price_in, price_out = map(float, text.split(","))
-    except ValueError:
-        raise InputError(f"--prices {text} is not two numbers; write e.g. 2.50,10") from None
-    return price_in, price_out
 
 
 def _fail(message: str, code: int) -> int:

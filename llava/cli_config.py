@@ -76,3 +76,18 @@ def split_list(values: list[str] | None) -> tuple[str, ...] | None:
     if values is None:
         return None
     return tuple(item for value in values for item in value.replace(",", " ").split())
+
+
+def parse_prices(text: str | None) -> tuple[float, float] | None:
+    """Read `--prices IN,OUT`.
+
+    Raises:
+        InputError: When it is not two numbers.
+    """
+    if text is None:
+        return None
+    try:
+        price_in, price_out = map(float, text.split(","))
+    except ValueError:
+        raise InputError(f"--prices {text} is not two numbers; write e.g. 2.50,10") from None
+    return price_in, price_out

@@ -23,4 +23,8 @@ OptionalDetoxifier = Annotated[
 Threshold = Annotated[float | None, typer.Option(help="Harm score from which a response is flagged [detector's own].")]
 Device = Annotated[str | None, typer.Option(help="Torch device, e.g. cpu or cuda:1 [detected].")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Endpoint = Annotated[
+    str | None, typer.Option(help="Ask an OpenAI-compatible server at this URL; --model is its name there.")
+]
+RequestTimeout = Annotated[float, typer.Option(help="Seconds that one answer of a server may take.")]
 RunFolder = Annotated[Path, typer.Argument(help="Output folder of a generate run.")]

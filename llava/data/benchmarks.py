@@ -8,9 +8,9 @@ from pathlib import Path
 
 from llava.data.figstep import load_figstep
 from llava.data.images import check_images
-from llava.data.jailbreakbench import load_jailbreakbench
+from llava.data.jailbreakbench import load_jailbreakbench, load_jailbreakbench_pairs
 from llava.data.mm_safetybench import load_mm_safetybench
-from llava.data.mossbench import load_mossbench
+from llava.data.mossbench import load_mossbench, load_mossbench_pairs
 from llava.data.question_files import SUFFIXES, load_question_file
 from llava.data.sample import load_sample, load_sample_benign
 from llava.data.schema import ImageType, RecordKey
@@ -31,8 +31,10 @@ BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
     "xstest": load_xstest,
     "mossbench": load_mossbench,
     "mossbench_contrast": partial(load_mossbench, name="mossbench_contrast", contrast=True),
+    "mossbench_pairs": load_mossbench_pairs,
     "jailbreakbench": load_jailbreakbench,
     "jailbreakbench_benign": partial(load_jailbreakbench, name="jailbreakbench_benign", benign=True),
+    "jailbreakbench_pairs": load_jailbreakbench_pairs,
 }
 """Every benchmark by its name; each loader takes the data root and the selection."""
 

@@ -10,8 +10,10 @@ A protector that looks at single words treats both alike; one that understands t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from llava.data.selection import Benchmark, Selection
 from llava.errors import InputError
 
 PAIR = "pair"
@@ -63,3 +65,38 @@ def expand_pair(row: dict[str, Any], where: str) -> list[dict[str, Any]]:
         }
         for side, harmful in _SIDES
     ]
+
+
+def join_sides(name: str, unsafe: Benchmark, safe: Benchmark, selection: Selection) -> Benchmark:
+    """Join the two sides of a benchmark to one that asks both, so that pairs can be scored.
+
+    Args:
+        name: What the joint benchmark is called.
+        unsafe: Questions with `fields["pair"]`, one a pair, all of them.
+        safe: Their counterparts.
+        selection: Scenarios, image types and limit; the limit counts questions and never cuts a pair.
+
+    Returns:
+        The pairs that have both sides, the unsafe question first. Ids end in `-unsafe` and `-safe`, and the scenario is
+        the unsafe question's.
+
+    Raises:
+        InputError: When the limit has no room for a pair, or no question is left.
+    """
+    if selection.limit is not None and selection.limit < len(_SIDES):
+        raise InputError(f"limit {selection.limit} has no room for a contrast pair of {name}; give at least 2")
+    counterparts = {question.fields[PAIR]: question for question in safe.questions}
+    whole = [question for question in unsafe.questions if question.fields[PAIR] in counterparts]
+    if not whole:
+        raise InputError(f"benchmark {name} has no question with a counterpart; get both of its sides again")
+    left_out = len(unsafe.questions) + len(safe.questions) - 2 * len(whole)
+    pairs_wanted = replace(selection, limit=None if selection.limit is None else selection.limit // len(_SIDES))
+    questions = [
+        replace(side, benchmark=name, scenario=question.scenario, id=f"{question.id}-{suffix}")
+        for question in pairs_wanted.take(selection.filter(whole, name))
+        for suffix, side in (("unsafe", question), ("safe", counterparts[question.fields[PAIR]]))
+    ]
+    notes = [*unsafe.notes, *safe.notes]
+    if left_out:
+        notes.append(f"{left_out} questions have no counterpart and are left out")
+    return Benchmark(name, questions, list(dict.fromkeys([*unsafe.missing_images, *safe.missing_images])), notes)

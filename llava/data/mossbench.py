@@ -2,7 +2,8 @@
 
 Files, as the MOSSBench repository has them: `data/images_information/information.json` maps an id to image, question
 and metadata, the images lie in `data/images/`; `data_contrast/` has the same shape with a question on the same image
-that should be refused. Both carry the same `fields["pair"]`. Scenario is the oversensitivity type (`metadata.over`).
+that should be refused. Both carry the same `fields["pair"]`; a run of `mossbench_pairs` asks both. Scenario is the
+oversensitivity type (`metadata.over`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llava.data.contrast_pairs import PAIR
+from llava.data.contrast_pairs import PAIR, join_sides
 from llava.data.images import find_image
 from llava.data.roots import find_below
 from llava.data.schema import ImageType, Question
@@ -57,6 +58,26 @@ def load_mossbench(
     questions = [_build_question(identity, row, name, contrast, folder, path) for identity, row in rows.items()]
     present, missing = leave_out_missing(selection.filter(questions, name), name, _REMEDY)
     return Benchmark(name, selection.take(present), missing)
+
+
+def load_mossbench_pairs(
+    data_root: str | Path | None = None, selection: Selection | None = None, *, name: str = "mossbench_pairs"
+) -> Benchmark:
+    """Load both sides of MOSSBench, to be scored as pairs got right on both sides.
+
+    Args:
+        data_root: See `load_mossbench`; both sides are needed.
+        selection: See `join_sides`.
+        name: What the benchmark is called in the records.
+
+    Returns:
+        600 questions, each unsafe one before the harmless one about the same image.
+
+    Raises:
+        InputError: When the files are not found or a row is not of the benchmark's shape.
+    """
+    unsafe, harmless = (load_mossbench(data_root, contrast=side) for side in (True, False))
+    return join_sides(name, unsafe, harmless, selection or Selection())
 
 
 def _build_question(

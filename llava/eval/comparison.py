@@ -39,7 +39,7 @@ def compare_runs(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
         judge could score) and `mcnemar_p`. What the user saw is compared: the protected side where there is one.
 
     Raises:
-        InputError: When a run is not scored, or the runs were judged differently.
+        InputError: When a run is not scored, or the runs were judged differently, also by another version of a judge.
     """
     if len(folders) < 2:
         raise InputError("one run alone cannot be compared; give two or more folders")
@@ -47,11 +47,29 @@ def compare_runs(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
     judges = {summary["judge"] for summary in summaries}
     if len(judges) > 1:
         raise InputError(f"runs were judged by {' and '.join(sorted(judges))}; score them with the same --judge first")
+    check_same_judge(folders, summaries)
     outcomes = [read_outcomes(folder, summary) for folder, summary in zip(folders, summaries, strict=True)]
     return [
         describe_run(folder, summary, outcome, outcomes[0] if place else None)
         for place, (folder, summary, outcome) in enumerate(zip(folders, summaries, outcomes, strict=True))
     ]
+
+
+def check_same_judge(folders: Sequence[str | Path], summaries: Sequence[dict[str, Any]]) -> None:
+    """Refuse judges that only have their name in common: another checkpoint, threshold or server judges differently.
+
+    A verdict file is named after all of that.
+
+    Raises:
+        InputError: Naming the first run that was judged unlike the first one.
+    """
+    files = [summary["verdict_files"][summary["judge"]] for summary in summaries]
+    for folder, file in zip(folders, files, strict=True):
+        if file != files[0]:
+            raise InputError(
+                f"judge {summaries[0]['judge']} of {folder} is not that of {folders[0]}: its checkpoint, threshold or "
+                "server is another; score both runs again with the same judge"
+            )
 
 
 def read_outcomes(folder: str | Path, summary: dict[str, Any]) -> dict[RecordKey, bool]:

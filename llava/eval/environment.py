@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llava import __version__
@@ -15,10 +17,11 @@ if TYPE_CHECKING:
     import torch
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
+TRAINING_ARGUMENTS = "training_args.bin"
 ROUNDING_VARIABLE = "MKL_CBWR"
 ROUNDING = "AUTO,STRICT"
 ENDPOINT_BATCH_SIZE = 32
-"""Rows that are recorded together; the server makes batches of its own."""
+"""Questions that a process claims together; how many are asked at a time is `concurrency`."""
 MAX_AUTO_BATCH_SIZE = 32
 MAX_CPU_BATCH_SIZE = 16
 """Beyond it a CPU's throughput grows little, and a kill costs more."""
@@ -91,7 +94,26 @@ def name_device(settings: GenerationSettings, local_rank: int) -> str | None:
     return f"{settings.device}:{local_rank % max(1, torch.accelerator.device_count())}"
 
 
-def choose_batch_size(device: torch.device, model_bytes: int) -> int:
+def count_sharers(settings: GenerationSettings, device: torch.device) -> int:
+    """Return how many of this machine's processes share one device of a run: all of them, on a CPU."""
+    import torch
+
+    # Under torchrun over several machines only the processes of this one count.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", settings.num_processes or 1))
+    if device.type == "cpu" or ":" in str(settings.device):
+        return processes
+    return math.ceil(processes / max(1, torch.accelerator.device_count()))
+
+
+def measure_weights(folder: Path) -> int:
+    """Return the size of the weights in a checkpoint's folder, in bytes: the safetensors, or else the `.bin` files."""
+    sizes = [path.stat().st_size for path in folder.glob("*.safetensors")]
+    if not sizes:
+        sizes = [path.stat().st_size for path in folder.glob("*.bin") if path.name != TRAINING_ARGUMENTS]
+    return sum(sizes)
+
+
+def choose_batch_size(device: torch.device, model_bytes: int, sharers: int = 1) -> int:
     """Return what `--batch-size auto` stands for on this device.
 
     A power of two, so that small differences in free memory do not change it. Too large a choice is no failure: a batch
@@ -100,6 +122,7 @@ def choose_batch_size(device: torch.device, model_bytes: int) -> int:
     Args:
         device: Where the model will run.
         model_bytes: Size of its weight files, in bytes.
+        sharers: Processes that load the model on this device, each with its own weights.
     """
     import torch
 
@@ -107,6 +130,7 @@ def choose_batch_size(device: torch.device, model_bytes: int) -> int:
         memory, most = torch.cuda.get_device_properties(device).total_memory, MAX_AUTO_BATCH_SIZE
     else:
         memory, most = measure_host_memory() // 2, MAX_CPU_BATCH_SIZE
+    memory //= sharers
     bytes_per_row = max(LEAST_BYTES_PER_ROW, model_bytes // ROW_SHARE)
     rows = max(1, min(most, (memory - model_bytes) // bytes_per_row))
     return 1 << (int(rows).bit_length() - 1)

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from llava.data.schema import Verdict
 from llava.errors import InputError
+from llava.eval.criteria import Asked, unique_questions
 from llava.eval.refusals import is_refusal
+from llava.model.endpoint import TIMEOUT
+
+CHUNK = 64
+"""Texts that a judge is given together; their verdicts are stored before it gets more."""
 
 
 class Judge(Protocol):
@@ -32,6 +37,18 @@ class Judge(Protocol):
         ...
 
 
+@runtime_checkable
+class CriterionJudge(Judge, Protocol):
+    """A judge that asks by the scenario's criterion, and whose verdicts are stored as they come: they may cost money.
+
+    Others judge every scenario alike and have `judge` alone.
+    """
+
+    def judge_each(self, asked: Sequence[Asked]) -> Iterator[list[tuple[Asked, Verdict]]]:
+        """Yield each question with its verdict, in any order, in groups as they are answered."""
+        ...
+
+
 @dataclass(frozen=True)
 class JudgeOptions:
     """What a judge may need beside its specification."""
@@ -42,6 +59,8 @@ class JudgeOptions:
     """Torch device; None detects it."""
     dtype: str = "auto"
     """Floating-point type."""
+    request_timeout: float = TIMEOUT
+    """Seconds that one answer of a server may take."""
 
 
 class KeywordJudge:
@@ -133,24 +152,33 @@ def build_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
     return builder(argument or None, options or JudgeOptions())
 
 
+def ask_judge(judge: Judge, asked: Sequence[Asked]) -> Iterator[list[tuple[Asked, Verdict]]]:
+    """Yield each question with its verdict, in groups as a judge gives them.
+
+    Raises:
+        RuntimeError: When the judge returns another number of verdicts than it was asked for.
+    """
+    if isinstance(judge, CriterionJudge):
+        yield from judge.judge_each(asked)
+        return
+    for start in range(0, len(asked), CHUNK):
+        chunk = asked[start : start + CHUNK]
+        verdicts = judge.judge([each.prompt for each in chunk], [each.text for each in chunk])
+        if len(verdicts) != len(chunk):
+            raise RuntimeError(f"judge {judge.name} gave {len(verdicts)} verdicts for {len(chunk)} texts")
+        yield list(zip(chunk, verdicts, strict=True))
+
+
 def judge_texts(judge: Judge, prompts: Sequence[str], texts: Sequence[str]) -> list[Verdict]:
     """Judge texts, the same text to the same prompt only once; an empty one harms nobody, whoever judges.
 
     Raises:
         RuntimeError: When the judge returns another number of verdicts than it was asked for.
     """
-    asked = unique_texts(prompts, texts)
-    verdicts = judge.judge([prompt for prompt, _ in asked], [text for _, text in asked]) if asked else []
-    if len(verdicts) != len(asked):
-        raise RuntimeError(f"judge {judge.name} gave {len(verdicts)} verdicts for {len(asked)} texts")
-    found = dict(zip(asked, verdicts, strict=True))
+    asked = [Asked(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+    found = dict(pair for group in ask_judge(judge, unique_questions(asked)) for pair in group)
     empty = Verdict(judge.name, False)
-    return [found.get(row, empty) for row in zip(prompts, texts, strict=True)]
-
-
-def unique_texts(prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Return each different (prompt, text) pair once, without empty texts."""
-    return list(dict.fromkeys((prompt, text) for prompt, text in zip(prompts, texts, strict=True) if text.strip()))
+    return [found.get(each, empty) for each in asked]
 
 
 def name_file(judge: Judge) -> str:

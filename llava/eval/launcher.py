@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from llava.errors import FailedRunError, InputError
 from llava.eval.environment import ROUNDING, ROUNDING_VARIABLE, count_cores
-from llava.eval.worker import FAILURE, Job, Outcome, run_worker
+from llava.eval.job import FAILURE, Job, Outcome
+from llava.eval.worker import run_worker
 from llava.files import read_json
 
 if TYPE_CHECKING:

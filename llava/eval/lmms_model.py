@@ -137,16 +137,17 @@ class UnguardedModel(Base):  # type: ignore[misc, valid-type, unused-ignore]
             for request in requests
             for _, _, _, doc, task, split in [request.args]
         ]
+        max_new_tokens = int(settings.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS))
         responses = self.model.generate(
             prompts,
             [self.open_visual(*request.args[2:]) for request in requests],
-            max_new_tokens=int(settings.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)),
+            max_new_tokens=max_new_tokens,
             temperature=temperature,
             seeds=seeds if temperature > 0 else None,
         )
-        return self.guard(prompts, [cut_at(response, settings.get("until")) for response in responses])
+        return self.guard(prompts, [cut_at(text, settings.get("until")) for text in responses], max_new_tokens)
 
-    def guard(self, prompts: list[str], responses: list[str]) -> list[str]:
+    def guard(self, prompts: list[str], responses: list[str], max_new_tokens: int) -> list[str]:
         """Return what the user sees; here, what the model said."""
         return responses
 
@@ -210,9 +211,9 @@ class GuardedModel(UnguardedModel):
         self.actions: Counter[str] = Counter()
         """How often the protector did what, so far."""
 
-    def guard(self, prompts: list[str], responses: list[str]) -> list[str]:
-        """Return the protector's text for each response, and count what it did."""
-        results = self.protector.guard(prompts, responses)
+    def guard(self, prompts: list[str], responses: list[str], max_new_tokens: int) -> list[str]:
+        """Return the protector's text for each response, and count what it did; a rewrite keeps the task's limit."""
+        results = self.protector.guard(prompts, responses, max_new_tokens)
         self.actions.update(result.action.value for result in results)
         return [result.text for result in results]
 

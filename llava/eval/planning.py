@@ -70,9 +70,24 @@ def split_batch(positions: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(positions[:middle]), tuple(positions[middle:])]
 
 
-def select_pending(batches: Sequence[Batch], questions: Sequence[Question], done: set[RecordKey]) -> list[Batch]:
-    """Return the batches that still lack a record; a batch that lacks one is generated whole."""
-    return [batch for batch in batches if any(questions[place].key not in done for place in batch.positions)]
+def select_pending(
+    batches: Sequence[Batch], questions: Sequence[Question], done: set[RecordKey], *, whole: bool = True
+) -> list[Batch]:
+    """Return the batches that still lack a record.
+
+    Args:
+        batches: All batches of the list.
+        questions: The question list.
+        done: Keys of the questions that have a record.
+        whole: Whether a batch that lacks a record is generated whole; otherwise only what it lacks is returned. A
+            server makes batches of its own, so there a question that has its record is not asked, and paid for, again.
+    """
+    pending = []
+    for batch in batches:
+        missing = tuple(place for place in batch.positions if questions[place].key not in done)
+        if missing:
+            pending.append(batch if whole else Batch(batch.index, missing))
+    return pending
 
 
 def order_for_rank(batches: Sequence[Batch], rank: int, num_processes: int) -> list[Batch]:

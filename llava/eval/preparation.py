@@ -13,8 +13,10 @@ from llava.eval.environment import (
     ENDPOINT_BATCH_SIZE,
     choose_batch_size,
     count_processes,
+    count_sharers,
     describe_device,
     describe_versions,
+    measure_weights,
 )
 from llava.eval.fingerprint import (
     Checkpoint,
@@ -74,10 +76,10 @@ def prepare_run(settings: GenerationSettings) -> Plan:
         verify_images=False,
     )
     check_texts(benchmark.questions)
+    settled = replace(settings, num_processes=count_processes(settings))
     resolved = replace(
-        settings,
-        num_processes=count_processes(settings),
-        batch_size=resolve_batch_size(settings, previous, device, checkpoints["model"]),
+        settled,
+        batch_size=resolve_batch_size(settled, previous, device, checkpoints["model"]),
         dtype=str(pick_dtype(device, settings.dtype)).removeprefix("torch."),
     )
     fingerprint = build_fingerprint(
@@ -139,7 +141,7 @@ def find_model(settings: GenerationSettings) -> Checkpoint:
     if settings.endpoint is not None:
         from llava.model.endpoint import ChatClient
 
-        ChatClient(settings.endpoint, settings.model).check()
+        ChatClient(settings.endpoint, settings.model, timeout=settings.request_timeout).check()
         return Checkpoint(settings.model, settings.model, None)
     from llava.model.embedded import resolve_mllm
     from llava.model.loading import locate
@@ -158,9 +160,9 @@ def resolve_batch_size(
         return int(stored)
     if settings.endpoint is not None:
         return ENDPOINT_BATCH_SIZE
-    folder = Path(model.path) if model else Path()
-    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder.is_dir() else 0
-    return choose_batch_size(device, weights)
+    folder = Path(model.path) if model else None
+    weights = measure_weights(folder) if folder is not None and folder.is_dir() else 0
+    return choose_batch_size(device, weights, count_sharers(settings, device))
 
 
 def list_warnings(missing_images: Sequence[str], notes: Sequence[str]) -> list[str]:

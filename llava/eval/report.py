@@ -6,13 +6,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from llava.eval.fingerprint import read_run
 from llava.eval.records import load_records
+from llava.eval.report_latex import render_latex
 from llava.eval.report_tables import (
     format_interval,
     format_p,
     format_percent,
     print_summary,
-    render_latex,
     render_markdown,
 )
 from llava.eval.report_view import build_view
@@ -49,6 +50,7 @@ def render_report(folder: str | Path, output: str | Path | None = None) -> Path:
     folder = Path(folder)
     records = load_records(folder)
     summary = read_summary(folder)
+    run = read_run(folder) or {}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -60,7 +62,7 @@ def render_report(folder: str | Path, output: str | Path | None = None) -> Path:
         percent=format_percent, interval=format_interval, p_value=format_p, breakable=mark_breaks
     )
     page = environment.get_template("report.html.jinja").render(
-        **build_view(summary, records, load_verdicts(folder, summary))
+        **build_view(run, summary, records, load_verdicts(folder, summary))
     )
     target = Path(output) if output is not None else folder
     write_text_atomic(target / MARKDOWN_FILE, render_markdown(summary))

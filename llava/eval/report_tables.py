@@ -1,4 +1,4 @@
-"""The summary as tables: on the terminal, in Markdown, and in LaTeX."""
+"""The summary as tables, on the terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -9,18 +9,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SIDES = ("unprotected", "protected")
-LATEX_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
 
 
 def format_percent(rate: float | None, digits: int = 1) -> str:
@@ -72,11 +60,14 @@ def rate_of(side: dict[str, Any] | None) -> float | None:
 
 
 def list_groups(summary: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield `(kind, name, group)`: the scenarios, the image types, and all together."""
+    """Yield `(kind, name, group)`: the scenarios, the image types, the benchmarks where several, and all together."""
     for name, group in summary["by_scenario"].items():
         yield "scenario", name, group
     for name, group in summary["by_image_type"].items():
         yield "image type", name, group
+    if len(summary["by_benchmark"]) > 1:
+        for name, group in summary["by_benchmark"].items():
+            yield "benchmark", name, group
     yield "all", "all", summary["overall"]
 
 
@@ -204,6 +195,26 @@ def describe_pairs(pairs: dict[str, Any] | None) -> list[str]:
     return lines
 
 
+def describe_scores(scores: dict[str, Any] | None) -> list[str]:
+    """Return a line a kind of question on the distribution of its answers' harm scores."""
+    return [
+        f"harm scores of answers to {side} questions (n {scores[side]['n']}), by quantile: "
+        + ", ".join(f"{100 * float(level):g} % {score:.3f}" for level, score in scores[side]["quantiles"].items())
+        for side in ("harmful", "benign")
+        if scores and scores[side]["n"]
+    ]
+
+
+def describe_time(summary: dict[str, Any]) -> list[str]:
+    """Return a line with the seconds of each stage, over all processes, and the wall time of all launches."""
+    seconds = summary["seconds"]
+    stages = ", ".join(
+        f"{stage} {seconds[stage]:.1f} s ({seconds[stage] / summary['records']:.3f} s a question)"
+        for stage in ("generate", "guard", "judge")
+    )
+    return [f"time of each stage: {stages}; wall time of generation {seconds['wall']:.1f} s"]
+
+
 def render_markdown(summary: dict[str, Any]) -> str:
     """Return the summary as a Markdown page."""
     lines = [
@@ -226,54 +237,10 @@ def render_markdown(summary: dict[str, Any]) -> str:
         shares = [format_percent(protector.get(share)) for share in ("flag_rate", "changed_rate")]
         row = [escape_markdown(name), str(group["unprotected"]["n"]), *cells, *shares]
         lines.append(f"| {' | '.join(row)} |")
-    details = describe_overall(summary) + [f"warning: {warning}" for warning in summary["warnings"]]
-    if details:
-        lines += ["", *(f"- {escape_markdown(line)}" for line in details)]
+    details = describe_overall(summary) + describe_scores(summary["harm_scores"]) + describe_time(summary)
+    details += [f"warning: {warning}" for warning in summary["warnings"]]
+    lines += ["", *(f"- {escape_markdown(line)}" for line in details)]
     return "\n".join(lines) + "\n"
-
-
-def render_latex(summary: dict[str, Any]) -> str:
-    """Return a `booktabs` table in the form of the paper: scenarios in rows, without and with protector per image type.
-
-    Rates are in percent; a scenario that lacks an image type has a dash there.
-    """
-    types = list(summary["by_image_type"])
-    guarded = summary["overall"]["protected"] is not None
-    sides = SIDES if guarded else SIDES[:1]
-    spans = [f"\\multicolumn{{{len(sides)}}}{{c}}{{{escape_latex(name)}}}" for name in [*types, "All"]]
-    width = len(sides)
-    rules = [f"\\cmidrule(lr){{{2 + width * place}-{1 + width * (place + 1)}}}" for place in range(len(spans))]
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        f"\\begin{{tabular}}{{l{'r' * width * len(spans)}}}",
-        "\\toprule",
-        f" & {' & '.join(spans)} \\\\",
-        " ".join(rules),
-        f"Scenario & {' & '.join(['Vanilla', 'Ours'][:width] * len(spans))} \\\\",
-        "\\midrule",
-    ]
-    for scenario, by_type in summary["by_scenario_and_image_type"].items():
-        groups = [by_type.get(name) for name in types] + [summary["by_scenario"][scenario]]
-        lines.append(latex_row(escape_latex(scenario), groups, sides))
-    groups = [summary["by_image_type"][name] for name in types] + [summary["overall"]]
-    lines += ["\\midrule", latex_row("All", groups, sides), "\\bottomrule", "\\end{tabular}"]
-    return "\n".join(lines) + "\n"
-
-
-def latex_row(name: str, groups: list[dict[str, Any] | None], sides: tuple[str, ...]) -> str:
-    """Return one row of the LaTeX table."""
-    cells = [format_percent(rate_of(group[side]) if group else None) for group in groups for side in sides]
-    return f"{name} & {' & '.join(cells)} \\\\".replace("–", "--")
-
-
-def escape_latex(text: str) -> str:
-    """Return `text` so that LaTeX prints it.
-
-    Example:
-        >>> escape_latex("01-Illegal_Activitiy & 5%")
-        '01-Illegal\\\\_Activitiy \\\\& 5\\\\%'
-    """
-    return "".join(LATEX_ESCAPES.get(letter, letter) for letter in text)
 
 
 def escape_markdown(text: str) -> str:

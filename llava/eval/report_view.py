@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import MISSING, fields
 from typing import Any
 
 from llava.data.schema import Record, RecordKey
 from llava.errors import InputError
 from llava.eval.metrics import shown_text
+from llava.eval.settings import AUTO, GenerationSettings, flag
 
-HISTOGRAM_BINS = 20
 THUMBNAIL_PIXELS = 72
 THUMBNAIL_QUALITY = 45
 THUMBNAIL_CHUNK = 64
@@ -25,11 +27,15 @@ TEXT_LIMITS = (4000, 2000, 1000, 600, 300, 150)
 
 
 def build_view(
-    summary: dict[str, Any], records: Sequence[Record], verdicts: Mapping[RecordKey, list[bool | None]]
+    run: dict[str, Any],
+    summary: dict[str, Any],
+    records: Sequence[Record],
+    verdicts: Mapping[RecordKey, list[bool | None]],
 ) -> dict[str, Any]:
     """Return everything the template needs.
 
     Args:
+        run: Content of `run.json`.
         summary: Content of `summary.json`.
         records: The run's records.
         verdicts: The first judge's opinion by key: unsafe before and, with a protector, after.
@@ -40,8 +46,8 @@ def build_view(
     return {
         "summary": summary,
         "heatmap": build_heatmap(summary),
-        "histogram": build_histogram(records, summary),
-        "command": build_command(summary),
+        "histogram": build_histogram(summary),
+        "command": build_command(run),
         "text_limit": limit if any(len(text) > limit for record in records for text in texts_of(record)) else None,
         "explorer": {
             "rows": [build_row(record, limit, places, verdicts.get(record.key)) for record in records],
@@ -72,42 +78,52 @@ def has_harmful(group: dict[str, Any]) -> bool:
     return bool(group["unprotected"]["n"] or group["unprotected"]["unscored"])
 
 
-def build_histogram(records: Sequence[Record], summary: dict[str, Any]) -> dict[str, Any] | None:
-    """Count harm scores in equal bins, for harmful and benign questions; None when nothing was scored."""
-    counts = {True: [0] * HISTOGRAM_BINS, False: [0] * HISTOGRAM_BINS}
-    for record in records:
-        if record.guard is not None and record.guard.harm_score is not None:
-            place = min(HISTOGRAM_BINS - 1, int(record.guard.harm_score * HISTOGRAM_BINS))
-            counts[record.question.harmful][place] += 1
-    tallest = max(a + b for a, b in zip(counts[True], counts[False], strict=True))
-    if tallest == 0:
+def build_histogram(summary: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the bars of the harm scores, for harmful and benign questions; None when nothing was scored."""
+    scores = summary.get("harm_scores")
+    if not scores:
         return None
+    counts = list(zip(scores["harmful"]["bins"], scores["benign"]["bins"], strict=True))
+    tallest = max(a + b for a, b in counts)
     bins = [
         {
-            "low": place / HISTOGRAM_BINS,
-            "high": (place + 1) / HISTOGRAM_BINS,
+            "low": place / len(counts),
+            "high": (place + 1) / len(counts),
             "harmful": harmful,
             "benign": benign,
             "harmful_height": harmful / tallest,
             "benign_height": benign / tallest,
         }
-        for place, (harmful, benign) in enumerate(zip(counts[True], counts[False], strict=True))
+        for place, (harmful, benign) in enumerate(counts)
     ]
-    protector = summary.get("protector") or {}
-    return {"bins": bins, "tallest": tallest, "threshold": protector.get("threshold"), "benign": any(counts[False])}
+    threshold = (summary.get("protector") or {}).get("threshold")
+    return {"bins": bins, "tallest": tallest, "threshold": threshold, "benign": scores["benign"]["n"] > 0}
 
 
-def build_command(summary: dict[str, Any]) -> str:
-    """Return the command that repeats the run."""
-    settings = summary.get("settings", {})
-    given = [("model", summary["model"]), ("benchmark", settings.get("benchmark", summary["benchmark"]))]
-    given += [("detector", summary["detector"]), ("detoxifier", summary["detoxifier"])]
-    names = ("threshold", "scenarios", "image_types", "limit", "temperature", "max_new_tokens", "batch_size", "dtype")
-    given += [(name, settings.get(name)) for name in names]
-    if settings.get("temperature") not in (None, "0.0"):
-        given.append(("seed", summary["seed"]))
-    parts = [f"--{name.replace('_', '-')} {value}" for name, value in given if value not in (None, "none")]
-    return " ".join(["mllm-protector generate --output RUN", *parts])
+def build_command(run: dict[str, Any]) -> str:
+    """Return the command that repeats a run, from the content of its `run.json`; RUN stands for a new folder.
+
+    Every setting that is not the default is in it. `auto` is spelt out as what it stood for, since another batch size
+    or dtype moves last bits.
+    """
+    settings, fingerprint = run.get("settings", {}), run.get("fingerprint", {})
+    words = ["mllm-protector", "generate", "--output", "RUN"]
+    for field in fields(GenerationSettings):
+        value = settings.get(field.name, field.default)
+        if value == AUTO:
+            value = fingerprint.get(field.name, AUTO)
+        if field.name in ("model", "benchmark") or value != field.default:
+            words += write_flag(field.name, value)
+    return shlex.join(words)
+
+
+def write_flag(name: str, value: Any) -> list[str]:
+    """Return a setting as words of the command line; none for what cannot be or need not be given."""
+    if name == "output" or value is None or value is MISSING or value is False:
+        return []
+    if value is True:
+        return [flag(name)]
+    return [flag(name), ",".join(value) if isinstance(value, list | tuple) else str(value)]
 
 
 def build_row(

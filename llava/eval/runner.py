@@ -16,6 +16,7 @@ from typing import Any
 from llava.errors import InputError
 from llava.eval.environment import fix_rounding
 from llava.eval.fingerprint import RUN_FILE
+from llava.eval.job import CLAIMS_FOLDER, Job, Outcome
 from llava.eval.launcher import (
     RunError,
     World,
@@ -31,7 +32,7 @@ from llava.eval.preparation import Plan, prepare_run
 from llava.eval.progress import show_progress
 from llava.eval.records import RECORDS_FILE, list_shards, merge_records, read_rows
 from llava.eval.settings import GenerationSettings
-from llava.eval.worker import CLAIMS_FOLDER, Job, Outcome, run_worker, set_aside
+from llava.eval.worker import run_worker, set_aside
 from llava.files import write_json
 
 __all__ = ["GenerationSettings", "RunError", "run_generation"]
@@ -80,9 +81,7 @@ def run_alone(settings: GenerationSettings, *, in_this_process: bool) -> Path:
     with hold_lock(plan.folder):
         job = start_launch(plan)
         if job.pending:
-            total = len(plan.questions)
-            open_questions = sum(len(batch.positions) for batch in job.pending)
-            with show_progress(plan.folder, job.launch, total=total, done=total - open_questions):
+            with follow(job):
                 outcomes = run_here(job) if in_this_process and job.num_processes == 1 else run_processes(job)
         else:
             outcomes = []
@@ -109,12 +108,24 @@ def run_in_world(settings: GenerationSettings, world: World) -> Path:
             stack.enter_context(hold_lock(plan.folder))
             job = start_launch(plan)
         world.share((job, None))
-        run_worker(job, world.rank, world.local_rank)
-        world.wait()
+        # The bar stays until the last process is done: this one may have to wait for the others.
+        with follow(job):
+            run_worker(job, world.rank, world.local_rank)
+            world.wait()
         with announce(world):
             path = finish_launch(plan, job, [read_outcome(job, rank) for rank in range(world.size)])
         world.share((path, None))
         return path
+
+
+def follow(job: Job) -> contextlib.AbstractContextManager[None]:
+    """Show one progress bar for all processes of a launch inside the block; none where nothing is open."""
+    if not job.pending:
+        return contextlib.nullcontext()
+    total = len(job.questions)
+    return show_progress(
+        job.folder, job.launch, total=total, done=total - sum(len(batch.positions) for batch in job.pending)
+    )
 
 
 @contextlib.contextmanager
@@ -162,7 +173,8 @@ def hold_lock(folder: Path) -> Iterator[None]:
 
 def start_launch(plan: Plan) -> Job:
     """Write `run.json`, make the claims folder, and return what is still to be done."""
-    pending = select_pending(plan.batches, plan.questions, set(read_rows(plan.folder)))
+    whole = plan.settings.endpoint is None
+    pending = select_pending(plan.batches, plan.questions, set(read_rows(plan.folder)), whole=whole)
     launch = f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     assert plan.settings.num_processes is not None
     job = Job(plan.settings, launch, plan.settings.num_processes, plan.questions, pending)

@@ -13,12 +13,15 @@ from typing import Any
 from llava.data.schema import Record
 from llava.errors import InputError
 from llava.eval.fingerprint import describe, read_run
+from llava.eval.harm_scores import summarize_scores
 from llava.eval.judges import CHAT, Judge, JudgeOptions, KeywordJudge, build_judge, name_file
 from llava.eval.judges_chat import ChatJudge, Estimate
 from llava.eval.metrics import Judged, cohen_kappa, shown_text, summarize
 from llava.eval.records import load_records
+from llava.eval.settings import require_seconds
 from llava.eval.verdicts import VERDICTS_FOLDER, judge_records, list_questions
 from llava.files import read_json, write_json
+from llava.model.endpoint import TIMEOUT
 
 SUMMARY_FILE = "summary.json"
 MERGED_FILE = "merged.json"
@@ -29,7 +32,13 @@ logger = logging.getLogger(__name__)
 
 
 def score_run(
-    folder: str | Path, judges: Sequence[str] | None = None, *, device: str | None = None, dtype: str = "auto"
+    folder: str | Path,
+    judges: Sequence[str] | None = None,
+    *,
+    device: str | None = None,
+    dtype: str = "auto",
+    prices: tuple[float, float] | None = None,
+    request_timeout: float = TIMEOUT,
 ) -> dict[str, Any]:
     """Judge the records of a finished run and write its summary.
 
@@ -40,21 +49,26 @@ def score_run(
         judges: Specifications, see `build_judge`; the first one makes the headline. None stands for `keyword`.
         device: Torch device of judges that are models; None detects it.
         dtype: Floating-point type of judges that are models.
+        prices: For a million tokens sent and received, named with what a chat judge will be asked.
+        request_timeout: Seconds that one answer of a chat judge may take.
 
     Returns:
         The content of `summary.json`.
 
     Raises:
-        InputError: When there are no records, a judge is unknown, or its model cannot be loaded; nothing is written.
+        InputError: When there are no records, a judge is unknown or given twice, or its model cannot be loaded; nothing
+            is written.
+        EndpointError: When a chat judge's server stops answering; its verdicts so far are kept.
     """
     folder = Path(folder)
     records = load_records(folder)
     run = read_run(folder) or {}
-    options = JudgeOptions(detector=run.get("settings", {}).get("detector"), device=device, dtype=dtype)
-    built = [build_judge(spec, options) for spec in check_judges(judges)]
+    detector = run.get("settings", {}).get("detector")
+    options = JudgeOptions(detector, device, dtype, require_seconds(request_timeout))
+    built = build_judges(check_judges(judges), options)
     for judge in built:
         if isinstance(judge, ChatJudge):
-            logger.warning(judge.estimate(list_questions(folder, records, judge)).describe())
+            logger.warning(judge.estimate(list_questions(folder, records, judge)).describe(prices))
     results: dict[str, list[Judged]] = {}
     seconds: dict[str, float] = {}
     for judge in built:
@@ -81,6 +95,26 @@ def check_judges(judges: Sequence[str] | None) -> Sequence[str]:
     return judges
 
 
+def build_judges(specs: Sequence[str], options: JudgeOptions | None = None) -> list[Judge]:
+    """Build the judges, and see that reports can tell them apart.
+
+    Raises:
+        InputError: When a judge cannot be built, or two of them have one name: `detector` may stand for
+            `detector:embedded`, and a chat model is called the same at every address.
+    """
+    names: dict[str, str] = {}
+    built = []
+    for spec in specs:
+        judge = build_judge(spec, options)
+        if judge.name in names:
+            raise InputError(
+                f"--judge {names[judge.name]} and {spec} are both the judge {judge.name}; give one of them"
+            )
+        names[judge.name] = spec
+        built.append(judge)
+    return built
+
+
 def estimate_judging(folder: str | Path, judges: Sequence[str] | None = None) -> list[Estimate]:
     """Count what the chat judges among `judges` would be asked; nothing is asked and nothing written.
 
@@ -89,7 +123,7 @@ def estimate_judging(folder: str | Path, judges: Sequence[str] | None = None) ->
     """
     folder = Path(folder)
     records = load_records(folder)
-    built = [build_judge(spec) for spec in check_judges(judges) if spec.partition(":")[0] == CHAT]
+    built = build_judges([spec for spec in check_judges(judges) if spec.partition(":")[0] == CHAT])
     return [judge.estimate(list_questions(folder, records, judge)) for judge in built if isinstance(judge, ChatJudge)]
 
 
@@ -125,6 +159,7 @@ def build_summary(
         "benchmark": run.get("benchmark", {}).get("name") or records[0].question.benchmark,
         **by_judge[headline],
         "protector": {**overall, "threshold": run.get("threshold", settings.get("threshold"))} if overall else None,
+        "harm_scores": summarize_scores(records),
         "model": settings.get("model"),
         "detector": settings.get("detector"),
         "detoxifier": settings.get("detoxifier"),
@@ -148,20 +183,32 @@ def build_summary(
 
 
 def measure_agreement(results: dict[str, list[Judged]]) -> list[dict[str, Any]]:
-    """Return Cohen's kappa of each pair of judges, over the texts that both could score."""
+    """Return Cohen's kappa of each pair of judges, over the different (question, text) pairs that both could score."""
+    opinions = {name: collect_opinions(rows) for name, rows in results.items()}
     agreement = []
-    for first, second in itertools.combinations(results, 2):
+    for first, second in itertools.combinations(opinions, 2):
         pairs = [
-            (a.unsafe, b.unsafe)
-            for left, right in zip(results[first], results[second], strict=True)
-            for a, b in ((left.unprotected, right.unprotected), (left.protected, right.protected))
-            if a is not None and b is not None and a.unsafe is not None and b.unsafe is not None
+            (unsafe, opinions[second][text]) for text, unsafe in opinions[first].items() if text in opinions[second]
         ]
-        yes = [bool(a) for a, _ in pairs], [bool(b) for _, b in pairs]
+        kappa = cohen_kappa([a for a, _ in pairs], [b for _, b in pairs])
         agreed = sum(a == b for a, b in pairs) / len(pairs) if pairs else None
-        kappa = cohen_kappa(*yes)
         agreement.append({"judges": [first, second], "n": len(pairs), "agreement": agreed, "kappa": kappa})
     return agreement
+
+
+def collect_opinions(rows: Sequence[Judged]) -> dict[tuple[str, str], bool]:
+    """Return (question, text) → whether a judge called it unsafe.
+
+    What the protector left alone is the same text before and after: it counts once. Unscored and empty texts are left
+    out, for no judge reads these.
+    """
+    opinions = {}
+    for row in rows:
+        prompt = row.record.question.prompt
+        for text, verdict in ((row.record.response, row.unprotected), (shown_text(row.record), row.protected)):
+            if verdict is not None and verdict.unsafe is not None and text.strip():
+                opinions[prompt, text] = verdict.unsafe
+    return opinions
 
 
 def list_notes(run: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from llava.errors import InputError
 from llava.model.devices import DTYPE_NAMES
+from llava.model.endpoint import TIMEOUT
 
 AUTO = "auto"
 MAX_SEED = 2**63 - 1
@@ -26,6 +27,8 @@ class GenerationSettings:
     """OpenAI-compatible server that runs the model (`http://127.0.0.1:8000/v1`); `model` is its name there."""
     concurrency: int = 8
     """Requests under way at an endpoint, for each process."""
+    request_timeout: float = TIMEOUT
+    """Seconds that one answer of an endpoint may take."""
     benchmark: str = "mm_safetybench"
     """`mm_safetybench`, `figstep`, `sample`, or a question file (.jsonl, .csv, .json)."""
     data_root: str | Path | None = None
@@ -85,6 +88,7 @@ class GenerationSettings:
             require_positive("batch_size", self.batch_size, hint=" or 'auto'")
         if not is_number(self.temperature) or not 0 <= self.temperature < math.inf:
             raise InputError(f"--temperature {self.temperature} must be 0 (greedy) or a positive number")
+        require_seconds(self.request_timeout)
         if self.threshold is not None and not (is_number(self.threshold) and 0 < self.threshold <= 1):
             raise InputError(f"--threshold {self.threshold} must be above 0 and at most 1")
         if not is_integer(self.seed) or not 0 <= self.seed <= MAX_SEED:
@@ -146,3 +150,10 @@ def require_positive(name: str, value: object, *, optional: bool = False, hint: 
         return
     if not is_integer(value) or int(str(value)) < 1:
         raise InputError(f"{flag(name)} {value} must be an integer of at least 1{hint}")
+
+
+def require_seconds(value: float) -> float:
+    """Return the time limit of `--request-timeout`; refuse one that is no positive number."""
+    if not is_number(value) or not 0 < value < math.inf:
+        raise InputError(f"--request-timeout {value} must be a positive number of seconds")
+    return value

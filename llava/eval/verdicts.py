@@ -1,7 +1,8 @@
 """Verdict files: what each judge said, appended as it says it, so that no text is judged twice.
 
-`verdicts/<judge>.jsonl` has one line a record: its key, a digest of the texts that were judged, and the judge's verdict
-on each. The digest keeps an old verdict from sticking to a new text.
+`verdicts/<judge>.jsonl` has a record's key, a digest of the texts that were judged, and the judge's verdict on each, a
+line. The digest keeps an old verdict from sticking to a new text. A record whose two texts are judged one after the
+other has two lines, the first of them with one verdict; together they count.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llava.data.schema import Record, RecordKey, Verdict
-from llava.eval.judges import Judge, judge_texts, name_file, unique_texts
+from llava.eval.criteria import Asked, ask_about, unique_questions
+from llava.eval.judges import Judge, ask_judge, name_file
 from llava.eval.metrics import Judged, shown_text
 from llava.eval.records import parse_shard, read_key
 from llava.files import write_text_atomic
+from llava.model.endpoint import EndpointError
 
 VERDICTS_FOLDER = "verdicts"
-CHUNK = 64
-"""Records whose verdicts are written together."""
+
+Sides = tuple[Verdict | None, Verdict | None]
+"""The verdicts on what the model said and on what the user saw; None where there is none (yet)."""
 
 
 def judge_records(folder: Path, records: Sequence[Record], judge: Judge) -> list[Judged]:
@@ -34,39 +38,62 @@ def judge_records(folder: Path, records: Sequence[Record], judge: Judge) -> list
 
     Returns:
         One row a record, in order.
+
+    Raises:
+        EndpointError: When a judge's server stops answering; what it said before is on file.
     """
     path = folder / VERDICTS_FOLDER / name_file(judge)
     known = read_verdicts(path)
-    for chunk in list_open(known, records):
-        rows = list(ask_judge(judge, chunk))
-        append_verdicts(path, rows)
-        known.update({(row.record.key, digest_texts(row.record)): (row.unprotected, row.protected) for row in rows})
-    return [Judged(record, *known[record.key, digest_texts(record)]) for record in records]
+    places: dict[Asked, list[tuple[Record, int]]] = {}
+    for record, side, asked in list_open(known, records):
+        places.setdefault(asked, []).append((record, side))
+
+    def store(answered: Iterable[tuple[Asked, Verdict]]) -> None:
+        changed: dict[tuple[RecordKey, str], Record] = {}
+        for asked, verdict in answered:
+            for record, side in places[asked]:
+                place = (record.key, digest_texts(record))
+                before, after = known.get(place, (None, None))
+                known[place] = (before, verdict) if side else (verdict, after)
+                changed[place] = record
+        append_verdicts(path, [to_row(record, known[place]) for place, record in changed.items()])
+
+    store((asked, Verdict(judge.name, False)) for asked in places if not asked.text.strip())
+    try:
+        for answered in ask_judge(judge, unique_questions(list(places))):
+            store(answered)
+    except EndpointError as error:
+        raise EndpointError(f"{error}; its verdicts are kept, run the same command again for the rest") from None
+    return [to_judged(record, known[record.key, digest_texts(record)]) for record in records]
 
 
-def list_open(known: Container[tuple[RecordKey, str]], records: Sequence[Record]) -> list[Sequence[Record]]:
-    """Return the records without a verdict, in the chunks in which they are judged."""
-    missing = [record for record in records if (record.key, digest_texts(record)) not in known]
-    return [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+def list_open(
+    known: Mapping[tuple[RecordKey, str], Sides], records: Sequence[Record]
+) -> list[tuple[Record, int, Asked]]:
+    """Return what has no verdict: the record, 0 for what the model said or 1 for what was shown, and the question.
+
+    The shown text is most often what the model said; then the two are one question and asked once.
+    """
+    places = [(record, 0, record.response) for record in records]
+    places += [(record, 1, shown_text(record)) for record in records if record.guard]
+    return [
+        (record, side, ask_about(record.question, text))
+        for record, side, text in places
+        if known.get((record.key, digest_texts(record)), (None, None))[side] is None
+    ]
 
 
-def list_questions(folder: Path, records: Sequence[Record], judge: Judge) -> list[tuple[str, str]]:
-    """Return the (prompt, text) pairs that `judge_records` would ask the judge about."""
+def list_questions(folder: Path, records: Sequence[Record], judge: Judge) -> list[Asked]:
+    """Return what `judge_records` would ask the judge."""
     known = read_verdicts(folder / VERDICTS_FOLDER / name_file(judge))
-    return [pair for chunk in list_open(known, records) for pair in unique_texts(*collect_texts(chunk))]
+    return unique_questions([asked for _, _, asked in list_open(known, records)])
 
 
-def collect_texts(records: Sequence[Record]) -> tuple[list[str], list[str]]:
-    """Return what is judged of records: the prompts twice, beside what the model said and then what was shown."""
-    prompts = [record.question.prompt for record in records]
-    return prompts * 2, [record.response for record in records] + [shown_text(record) for record in records]
-
-
-def ask_judge(judge: Judge, records: Sequence[Record]) -> Iterator[Judged]:
-    """Judge what the model said and what the user saw; most often they are the same text and judged once."""
-    verdicts = judge_texts(judge, *collect_texts(records))
-    for place, record in enumerate(records):
-        yield Judged(record, verdicts[place], verdicts[len(records) + place] if record.guard else None)
+def to_judged(record: Record, verdicts: Sides) -> Judged:
+    """Return a record with its verdicts."""
+    before, after = verdicts
+    assert before is not None
+    return Judged(record, before, after)
 
 
 def digest_texts(record: Record) -> str:
@@ -75,7 +102,7 @@ def digest_texts(record: Record) -> str:
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
 
 
-def read_verdicts(path: Path) -> dict[tuple[RecordKey, str], tuple[Verdict, Verdict | None]]:
+def read_verdicts(path: Path) -> dict[tuple[RecordKey, str], Sides]:
     """Return the verdicts on file; a last line that a kill cut short is taken off the file.
 
     Raises:
@@ -87,11 +114,17 @@ def read_verdicts(path: Path) -> dict[tuple[RecordKey, str], tuple[Verdict, Verd
     if not content.endswith(b"\n"):
         content = content[: content.rfind(b"\n") + 1]
         write_text_atomic(path, content.decode())
-    known = {}
+    known: dict[tuple[RecordKey, str], Sides] = {}
     for number, row in enumerate(parse_shard(content, path), start=1):
-        protected = Verdict.from_dict(row["protected"]) if row["protected"] else None
-        known[read_key(row, path, number), row["texts"]] = (Verdict.from_dict(row["unprotected"]), protected)
+        place = (read_key(row, path, number), row["texts"])
+        before, after = known.get(place, (None, None))
+        known[place] = (read_verdict(row, "unprotected") or before, read_verdict(row, "protected") or after)
     return known
+
+
+def read_verdict(row: dict[str, Any], side: str) -> Verdict | None:
+    """Return one verdict of a line."""
+    return Verdict.from_dict(row[side]) if row[side] else None
 
 
 def load_verdicts(folder: Path, summary: dict[str, Any]) -> dict[RecordKey, list[bool | None]]:
@@ -103,21 +136,23 @@ def load_verdicts(folder: Path, summary: dict[str, Any]) -> dict[RecordKey, list
     }
 
 
-def append_verdicts(path: Path, rows: Sequence[Judged]) -> None:
-    """Append verdicts and return when they are on disk."""
+def append_verdicts(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Append lines and return when they are on disk."""
+    if not rows:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(to_row(row), ensure_ascii=False) + "\n" for row in rows)
     with path.open("ab") as stream:
-        stream.write(lines.encode())
+        stream.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def to_row(row: Judged) -> dict[str, Any]:
+def to_row(record: Record, verdicts: Sides) -> dict[str, Any]:
     """Return the JSON form of a line."""
+    before, after = verdicts
     return {
-        **row.record.key._asdict(),
-        "texts": digest_texts(row.record),
-        "unprotected": row.unprotected.to_dict(),
-        "protected": row.protected.to_dict() if row.protected else None,
+        **record.key._asdict(),
+        "texts": digest_texts(record),
+        "unprotected": before.to_dict() if before else None,
+        "protected": after.to_dict() if after else None,
     }

@@ -1,28 +1,33 @@
 """One process of a generation run: claim a batch, answer it, guard it, append it, until none is left.
 
+With an endpoint, the questions of claimed batches go through a sliding window of requests instead, and each record is
+appended as its answer comes in.
+
 Processes do not talk to each other. A batch belongs to whoever creates its claim file first, so a slow process does not
 hold up the rest and a dead one cannot block them. Only the first batch of each share is set aside for its process.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.data.schema import GuardResult, Question, Record
-from llava.errors import InputError
+from llava.errors import FailedRunError, InputError
 from llava.eval.environment import name_device
+from llava.eval.job import FAILURE, INPUT_ERROR, Job, Outcome
 from llava.eval.planning import Batch, derive_seed, order_for_rank, split_batch
 from llava.eval.records import ShardWriter
 from llava.eval.settings import GenerationSettings
-from llava.files import write_json
-from llava.model.endpoint import ChatClient, EndpointError, EndpointModel
+from llava.model.endpoint import Answer, ChatClient, EndpointModel
+from llava.model.window import map_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,83 +35,10 @@ if TYPE_CHECKING:
     from llava.model.generation import MultimodalModel
     from llava.protector.protector import Protector
 
-CLAIMS_FOLDER = "claims"
-INPUT_ERROR = "input"
-FAILURE = "failure"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the processes of one launch share."""
-
-    settings: GenerationSettings
-    """Settings of the run, resolved."""
-    launch: str
-    """Name of the launch, in shard names and claims."""
-    num_processes: int
-    """Processes of the launch."""
-    questions: list[Question]
-    """The question list."""
-    pending: list[Batch]
-    """Batches that lack a record."""
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the run."""
-        return Path(self.settings.output)
-
-    @property
-    def claims(self) -> Path:
-        """Folder of this launch's claims and outcomes."""
-        return self.folder / CLAIMS_FOLDER / self.launch
-
-    def to_json(self) -> str:
-        """Return the JSON form, which goes to a process through its standard input."""
-        return json.dumps(
-            {
-                "settings": self.settings.to_dict(),
-                "launch": self.launch,
-                "num_processes": self.num_processes,
-                "questions": [question.to_dict() for question in self.questions],
-                "pending": [[batch.index, list(batch.positions)] for batch in self.pending],
-            }
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> Job:
-        """Rebuild a job from its JSON form."""
-        values = json.loads(text)
-        return cls(
-            settings=GenerationSettings.from_dict(values["settings"]),
-            launch=values["launch"],
-            num_processes=values["num_processes"],
-            questions=[Question.from_dict(row) for row in values["questions"]],
-            pending=[Batch(index, tuple(positions)) for index, positions in values["pending"]],
-        )
-
-
-@dataclass
-class Outcome:
-    """How one process ended; written beside the claims, read by the launcher."""
-
-    rank: int
-    """Which process."""
-    records: int = 0
-    """Records it wrote."""
-    error: str | None = None
-    """One line; None when all went well."""
-    kind: str | None = None
-    """`input` when the user's input is at fault, `failure` for anything else."""
-    notes: list[str] = field(default_factory=list)
-    """What a reader of the results must know about the model."""
-    threshold: float | None = None
-    """The detector's threshold in use."""
-    load_seconds: float = 0.0
-    """Wall time of loading the models, in seconds."""
-
-    def write(self, job: Job) -> None:
-        """Store the outcome."""
-        write_json(job.claims / f"outcome-{self.rank:04d}.json", self.__dict__)
+FAILED_GUARD = re.compile(r"^(?:rewrite turned down: )?(?:detector|detoxifier) failed: (\w+)")
+"""Reason of a guard result when a part of the protector raised; group 1 is the type of the error."""
+DEVICE_ERRORS = {"OutOfMemoryError", "AcceleratorError", "RuntimeError", "MemoryError"}
+"""What torch raises when a device has no memory left or fails; anything else is the text's own fault."""
 
 
 def run_worker(job: Job, rank: int, local_rank: int | None = None) -> Outcome:
@@ -125,7 +57,7 @@ def run_worker(job: Job, rank: int, local_rank: int | None = None) -> Outcome:
         Worker(job, rank, rank if local_rank is None else local_rank, outcome).run()
     except InputError as error:
         outcome.error, outcome.kind = str(error), INPUT_ERROR
-    except EndpointError as error:
+    except FailedRunError as error:
         outcome.error, outcome.kind = str(error), FAILURE
     except Exception as error:  # noqa: BLE001 - whatever it was, the launcher must hear of it
         import traceback
@@ -147,18 +79,68 @@ class Worker:
         self.outcome = outcome
         self.model: MultimodalModel | EndpointModel | None = None
         self.protector: Protector | None = None
+        self.writer = ShardWriter(job.folder, job.launch, rank)
 
     def run(self) -> None:
         """Go through all pending batches, own share first, and answer those that nobody has claimed."""
-        writer = ShardWriter(self.job.folder, self.job.launch, self.rank)
+        if self.job.settings.endpoint is not None:
+            self.ask_endpoint()
+            return
+        for questions in self.claim_batches():
+            self.store(self.answer(questions))
+
+    def claim_batches(self) -> Iterator[list[Question]]:
+        """Yield the questions of one batch after another as this process claims it."""
         for batch in order_for_rank(self.job.pending, self.rank, self.job.num_processes):
-            if not claim(self.job.claims, batch, self.rank):
-                continue
-            if self.model is None:
-                self.load()
-            records = self.answer([self.job.questions[place] for place in batch.positions])
-            writer.append(records)
-            self.outcome.records += len(records)
+            if claim(self.job.claims, batch, self.rank):
+                if self.model is None:
+                    self.load()
+                yield [self.job.questions[place] for place in batch.positions]
+
+    def store(self, records: Sequence[Record]) -> None:
+        """Append records and count them."""
+        self.writer.append(records)
+        self.outcome.records += len(records)
+
+    def ask_endpoint(self) -> None:
+        """Keep the window full of requests, and guard and store what has come in; an error loses no answer."""
+        questions = (question for batch in self.claim_batches() for question in batch)
+        refused: list[tuple[Question, str]] = []
+        start = time.perf_counter()
+        try:
+            for group in map_window(self.ask_question, questions, self.job.settings.concurrency):
+                seconds = (time.perf_counter() - start) / len(group)
+                records = self.answer([question for question, _ in group], [answer.text for _, answer in group])
+                self.store(
+                    [
+                        note_refusal(replace(record, seconds={**record.seconds, "generate": seconds}), answer)
+                        for record, (_, answer) in zip(records, group, strict=True)
+                    ]
+                )
+                refused += [(question, answer.refusal) for question, answer in group if answer.refusal]
+                start = time.perf_counter()
+        finally:
+            if refused:
+                question, reason = refused[0]
+                name = "/".join(question.key)
+                self.outcome.notes.append(
+                    f"{len(refused)} questions were turned down and have an empty response, first {name} ({reason})"
+                )
+
+    def ask_question(self, question: Question, ended: threading.Event) -> Answer:
+        """Ask the endpoint one question."""
+        from llava.data.images import open_image
+
+        assert isinstance(self.model, EndpointModel)
+        settings = self.job.settings
+        return self.model.answer(
+            question.prompt,
+            open_image(question.image) if question.image else None,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            seed=derive_seed(settings.seed, question.key) if settings.temperature > 0 else None,
+            ended=ended,
+        )
 
     def load(self) -> None:
         """Load the model, and the protector where the run has one."""
@@ -180,17 +162,30 @@ class Worker:
             self.outcome.threshold = self.protector.threshold
         self.outcome.load_seconds = time.perf_counter() - start
 
-    def answer(self, questions: Sequence[Question]) -> list[Record]:
+    def answer(self, questions: Sequence[Question], responses: Sequence[str] | None = None) -> list[Record]:
         """Answer and guard a batch, in halves if need be.
 
         A batch that does not fit into memory is cut, always at the same place. So is one in which the protector failed:
         it withholds all its rows then, and the halves find the row that is to blame.
+
+        Args:
+            questions: What to answer.
+            responses: Answers that are there already, which are only guarded.
+
+        Raises:
+            InputError: When a single question does not fit into memory.
+            FailedRunError: When the device of the protector fails at a single row. A record that says withheld would
+                be final, and another launch could do better.
         """
         from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
         try:
-            records = self.answer_whole(questions)
-            if len(questions) == 1 or not any(has_failed(record.guard) for record in records):
+            records = self.answer_whole(questions, responses)
+            failed = [record for record in records if has_failed(record.guard)]
+            if not failed:
+                return records
+            if len(questions) == 1:
+                check_device(failed[0])
                 return records
         except Exception as error:
             if not should_reduce_batch_size(error):
@@ -201,40 +196,51 @@ class Worker:
                     "try --load-in-4bit, a smaller --max-new-tokens or a larger device"
                 ) from None
         clear_device_cache(garbage_collection=True)
-        halves = split_batch(range(len(questions)))
-        return [record for half in halves for record in self.answer([questions[place] for place in half])]
+        return [
+            record
+            for half in split_batch(range(len(questions)))
+            for record in self.answer(
+                [questions[place] for place in half], responses and [responses[place] for place in half]
+            )
+        ]
 
-    def answer_whole(self, questions: Sequence[Question]) -> list[Record]:
+    def answer_whole(self, questions: Sequence[Question], responses: Sequence[str] | None = None) -> list[Record]:
         """Answer and guard questions as one batch."""
+        seconds: dict[str, float] = {}
+        if responses is None:
+            start = time.perf_counter()
+            responses = self.generate(questions)
+            seconds["generate"] = (time.perf_counter() - start) / len(questions)
+        guarded: Sequence[GuardResult | None] = [None] * len(questions)
+        if self.protector is not None:
+            start = time.perf_counter()
+            prompts = [question.prompt for question in questions]
+            guarded = self.protector.guard(prompts, responses, self.job.settings.max_new_tokens)
+            seconds["guard"] = (time.perf_counter() - start) / len(questions)
+        rows = zip(questions, responses, guarded, strict=True)
+        return [Record(question, response, guard, dict(seconds)) for question, response, guard in rows]
+
+    def generate(self, questions: Sequence[Question]) -> list[str]:
+        """Answer questions as one batch."""
         from llava.data.images import open_image
 
         assert self.model is not None
         settings = self.job.settings
-        prompts = [question.prompt for question in questions]
-        images = [open_image(question.image) if question.image else None for question in questions]
         seeds = [derive_seed(settings.seed, question.key) for question in questions]
-        start = time.perf_counter()
-        responses = self.model.generate(
-            prompts,
-            images,
+        return self.model.generate(
+            [question.prompt for question in questions],
+            [open_image(question.image) if question.image else None for question in questions],
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
             seeds=seeds if settings.temperature > 0 else None,
         )
-        seconds = {"generate": (time.perf_counter() - start) / len(questions)}
-        guarded: Sequence[GuardResult | None] = [None] * len(questions)
-        if self.protector is not None:
-            start = time.perf_counter()
-            guarded = self.protector.guard(prompts, responses, settings.max_new_tokens)
-            seconds["guard"] = (time.perf_counter() - start) / len(questions)
-        rows = zip(questions, responses, guarded, strict=True)
-        return [Record(question, response, guard, dict(seconds)) for question, response, guard in rows]
 
 
 def load_model(settings: GenerationSettings, device: str | None) -> MultimodalModel | EndpointModel:
     """Load the model of a run, or connect to the server that runs it."""
     if settings.endpoint is not None:
-        return EndpointModel(ChatClient(settings.endpoint, settings.model), settings.concurrency)
+        client = ChatClient(settings.endpoint, settings.model, timeout=settings.request_timeout)
+        return EndpointModel(client, settings.concurrency)
     from llava.model.loading import load_mllm
 
     return load_mllm(
@@ -250,7 +256,29 @@ def load_model(settings: GenerationSettings, device: str | None) -> MultimodalMo
 
 def has_failed(guard: GuardResult | None) -> bool:
     """Tell whether the detector or the detoxifier raised on this response, rather than judge it."""
-    return guard is not None and guard.reason is not None and "failed: " in guard.reason
+    return guard is not None and FAILED_GUARD.match(guard.reason or "") is not None
+
+
+def check_device(record: Record) -> None:
+    """Raise when it was the device, and not the text, at which the protector failed.
+
+    Raises:
+        FailedRunError: Naming the question.
+    """
+    assert record.guard is not None
+    failure = FAILED_GUARD.match(record.guard.reason or "")
+    if failure is not None and failure.group(1) in DEVICE_ERRORS:
+        raise FailedRunError(
+            f"could not guard question {'/'.join(record.key)} ({record.guard.reason}); free memory on the device, "
+            "or give another --device"
+        )
+
+
+def note_refusal(record: Record, answer: Answer) -> Record:
+    """Return a record that says why it has no response, where the guard's reason has room for it."""
+    if answer.refusal is None or record.guard is None:
+        return record
+    return replace(record, guard=replace(record.guard, reason=answer.refusal))
 
 
 def claim(folder: Path, batch: Batch, rank: int) -> bool:

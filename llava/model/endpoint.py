@@ -32,6 +32,8 @@ MAX_TIMEOUTS = 2
 TIMEOUT = 600.0
 """Seconds that one answer may take: a busy server queues requests."""
 CONNECT_TIMEOUT = 10.0
+CHECK_TIMEOUT = 60.0
+"""A list of models needs no computing."""
 REFUSED_STATUS = {400, 413, 422}
 """The server turns down this very request: its filter, its limits, or a parameter that it does not know."""
 RETRY_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -115,7 +117,7 @@ class ChatClient:
         import httpx
 
         try:
-            answer = self.http.get(f"{self.base_url}/models")
+            answer = self.http.get(f"{self.base_url}/models", timeout=min(self.timeout, CHECK_TIMEOUT))
         except httpx.HTTPError as error:
             raise InputError(f"endpoint {self.base_url} cannot be reached ({_reason(error)}); is it running?") from None
         self._refuse_key(answer)
@@ -195,7 +197,8 @@ class ChatClient:
             The text; empty when the server's own filter held it back.
 
         Raises:
-            InputError: When the server refuses the work (key, model); `RefusedRequestError` when it refuses the request.
+            InputError: When the server refuses the work (key, model).
+            RefusedRequestError: When it refuses this request.
             EndpointError: When it does not answer after all tries.
         """
         request: dict[str, Any] = {

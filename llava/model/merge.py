@@ -12,6 +12,7 @@ from llava.errors import FailedRunError, InputError
 from llava.model.adapters import load_adapter, read_adapter_config
 from llava.model.embedded import BASE_ID, EMBEDDED, resolve_base_name
 from llava.model.hub import fetch
+from llava.model.language_model import language_model_folder
 from llava.model.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def merge_adapter(
     only when the comparison holds.
 
     Args:
-        base: Base model: `embedded`, a folder or a hub id.
+        base: Base model: `embedded`, a folder or a hub id; of a LLaVA, the language model inside.
         adapter: The adapter: a folder or a hub id.
         output: Folder to make: a Hugging Face model (`AutoModelForSequenceClassification` with one label for a
             detector, `AutoModelForCausalLM` for a detoxifier), tokenizer and `protector_config.json`.
@@ -67,9 +68,8 @@ def merge_adapter(
     check_output(output)
     folder = fetch(adapter, "adapter", "check the path or the hub id")
     kind, config = find_kind(folder)
-    model_folder = str(
-        fetch(resolve_base_name(BASE_ID if base == EMBEDDED else base), "base model", "check the path or the hub id")
-    )
+    named = resolve_base_name(BASE_ID if base == EMBEDDED else base)
+    model_folder = str(language_model_folder(fetch(named, "base model", "check the path or the hub id")))
     saved_dtype = pick_dtype(torch.device("cpu"), dtype)
     tokenizer = load_tokenizer(model_folder)
     batch = tokenizer(list(PROBES), padding=True, return_tensors="pt")

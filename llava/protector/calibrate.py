@@ -5,22 +5,23 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llava.errors import InputError
 from llava.files import write_json
-from llava.protector.calibration import Calibration, calibrate_scores
-from llava.protector.config import ProtectorConfig
+from llava.protector.calibration import Calibration, calibrate_scores, change_temperature
 
 if TYPE_CHECKING:
     from llava.data.pairs import DetectorRow
 
 REPORT_NAME = "calibration.json"
-OLD_FIGURES = ("README.md", "metrics.json", "checkpoint-*")
-"""Not copied: figures at the former threshold, and training state."""
+OLD_FIGURES = ("README.md", "metrics.json", "held_out_scores.jsonl", "roc.png", "calibration.png")
+TRAINING_STATE = ("checkpoint-*", "runs")
+"""Neither is copied: figures at the former threshold, and what the training left."""
 
 
 def calibrate_detector(
@@ -35,6 +36,7 @@ def calibrate_detector(
     batch_size: int = 16,
     device: str | None = None,
     dtype: str = "auto",
+    write_figures: Callable[..., Any] | None = None,
 ) -> Calibration:
     """Calibrate a detector on labelled rows that it was not trained on, and write the result.
 
@@ -49,6 +51,8 @@ def calibrate_detector(
         batch_size: Texts a forward pass.
         device: Where to run; None detects.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        write_figures: Called with the folder, the rows, their scores at the new temperature, the new threshold and the
+            new temperature, to write more about them there (`llava/train/figures.py`).
 
     Raises:
         InputError: When input is missing or unfit, or the place must not be written. Nothing is written then.
@@ -77,7 +81,15 @@ def calibrate_detector(
     config = dataclasses.replace(scorer.config, threshold=found.threshold, temperature=found.temperature)
     report = {**dataclasses.asdict(found), "data": sorted({row.source for row in rows}), "benign_source": benign_source}
     report["held_out"] = held_out
-    write_calibrated(folder, output, config, report)
+
+    def write(target: Path) -> None:
+        if write_figures is not None:
+            scaled = change_temperature(np.array(scores), scorer.config.temperature, found.temperature)
+            write_figures(target, rows, scaled, found.threshold, found.temperature)
+        write_json(target / REPORT_NAME, report)
+        config.save(target)
+
+    write_calibrated(folder, output, write)
     return found
 
 
@@ -111,16 +123,14 @@ def check_target(folder: Path, named: Path, output: Path | None, in_place: bool)
         raise InputError(f"--output {output} exists already; choose a new folder, or --in-place")
 
 
-def write_calibrated(folder: Path, output: Path | None, config: ProtectorConfig, report: dict[str, object]) -> None:
-    """Write config and report into the checkpoint's folder, or into a copy of it that appears only when complete."""
+def write_calibrated(folder: Path, output: Path | None, write: Callable[[Path], None]) -> None:
+    """Let `write` fill the checkpoint's folder, or a copy of it that appears only when complete."""
     if output is None:
-        config.save(folder)
-        write_json(folder / REPORT_NAME, report)
+        write(folder)
         return
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
         copy = Path(temporary) / "copy"
-        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*OLD_FIGURES))
-        config.save(copy)
-        write_json(copy / REPORT_NAME, report)
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*OLD_FIGURES, *TRAINING_STATE))
+        write(copy)
         copy.replace(output)

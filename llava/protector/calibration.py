@@ -71,6 +71,16 @@ def to_scores(logits: np.ndarray) -> np.ndarray:
         return np.exp(-np.logaddexp(0.0, -np.asarray(logits, dtype=np.float64)))
 
 
+def change_temperature(scores: np.ndarray, old: float, new: float) -> np.ndarray:
+    """Return what scores made at one temperature are at another, (N,); NaN stays.
+
+    Example:
+        >>> change_temperature(np.array([0.2, 0.5]), 2.0, 1.0).round(4).tolist()
+        [0.0588, 0.5]
+    """
+    return to_scores(to_logits(scores) * old / new)
+
+
 def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
     """Return the mean of -log p(label) under sigmoid(logit / temperature).
 
@@ -205,9 +215,8 @@ def calibrate_scores(
     Raises:
         ValueError: As `fit_temperature` and `threshold_for_fpr`.
     """
-    logits = to_logits(scores) * temperature
-    found = round(fit_temperature(logits, labels), 4)
-    scaled = to_scores(logits / found)
+    found = round(fit_temperature(to_logits(scores) * temperature, labels), 4)
+    scaled = change_temperature(scores, temperature, found)
     used = benign | labels
     point = round_up(threshold_for_fpr(scaled[used], labels[used], rate), scaled[used], labels[used])
     known = np.isfinite(scores)

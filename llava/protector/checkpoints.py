@@ -22,7 +22,7 @@ class ProtectorCheckpoint:
     folder: Path
     """The checkpoint itself."""
     model: str
-    """Where the weights of the transformer come from: the base of an adapter, or the merged folder."""
+    """Where the transformer's weights come from: an adapter's base (the language model in it), or the merged folder."""
     adapter: Path | None
     """The adapter folder; None for a merged model."""
     config: ProtectorConfig
@@ -30,7 +30,9 @@ class ProtectorCheckpoint:
 
 
 def open_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> ProtectorCheckpoint:
-    """Find the parts of a checkpoint without loading any weights.
+    """Find the parts of a checkpoint without loading its weights.
+
+    The base of an adapter may be a LLaVA: its language model is written into the cache folder once.
 
     Args:
         kind: `detector` or `detoxifier`.
@@ -43,6 +45,7 @@ def open_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> Prot
     from llava.model.adapters import is_adapter, read_adapter_config
     from llava.model.embedded import resolve_adapter, resolve_base_name
     from llava.model.hub import fetch
+    from llava.model.language_model import language_model_folder
 
     folder = fetch(resolve_adapter(kind, path_or_id), kind, "check the path or the hub id")
     config = ProtectorConfig.load(folder, kind)
@@ -62,7 +65,7 @@ def open_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> Prot
     if not named:
         raise InputError(f"adapter {folder} does not say which base it belongs to; name the base model")
     model = fetch(resolve_base_name(named), f"base model of {kind} {folder}:", "name its own base")
-    return ProtectorCheckpoint(folder, str(model), folder, config)
+    return ProtectorCheckpoint(folder, str(language_model_folder(model)), folder, config)
 
 
 def check_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> None:

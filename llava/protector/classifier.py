@@ -29,6 +29,8 @@ class HarmClassifier(nn.Module):
         super().__init__()
         self.config = classifier.config
         self.pooling = pooling
+        # FSDP wraps these layers one by one; without their names the whole network would be a single unit.
+        self._no_split_modules = classifier._no_split_modules
         self.backbone_name: str = classifier.base_model_prefix
         setattr(self, self.backbone_name, classifier.base_model)
         self.score = classifier.score

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import importlib.util
+import logging
 import re
 import sys
 from dataclasses import dataclass, field
@@ -23,6 +24,13 @@ from llava.model.devices import DTYPE_NAMES, pick_device, pick_dtype
 RESOLVED_NAME = "train_config.yaml"
 """File beside a checkpoint with the arguments it was trained with; usable as `--config`."""
 
+logger = logging.getLogger(__name__)
+
+NEAR_DUPLICATES = 0.9
+"""Jaccard similarity of word triples from which rows count as the same, unless told otherwise."""
+
+PACKAGES = {"azure_ml": "azureml-mlflow", "comet_ml": "comet-ml"}
+"""Trackers whose package on PyPI has another name."""
 
 DETECTED = ("use_cpu", "ddp_find_unused_parameters")
 """Settings of the Trainer that we set by the machine; they are not recorded."""
@@ -48,8 +56,8 @@ class DataArguments:
     split_seed: int = option(SPLIT_SEED, "Seed of that split.")
     near_duplicates: Optional[float] = option(  # noqa: UP045
         None,
-        "Drop training rows whose word triples overlap this much (Jaccard) with another or a held-out one. Equal rows "
-        "are always dropped.",
+        "Drop training rows whose word triples overlap this much (Jaccard) with another or a held-out one; 0 drops "
+        "equal rows only. By default 0.9 where datasketch is installed, else 0.",
     )
     max_rows: Optional[int] = option(None, "Use at most this many training rows (the first ones); for trials.")  # noqa: UP045
     dry_run: bool = option(False, "Print what the data looks like and stop.")
@@ -60,6 +68,14 @@ class DataArguments:
             raise InputError("--train-data is missing; give a file, a folder or a hub id")
         if not 0 <= self.held_out_fraction < 1:
             raise InputError(f"--held-out-fraction is {self.held_out_fraction}; it must be in [0, 1)")
+        if self.near_duplicates is None:
+            # Settled here, so that train_config.yaml says what was done.
+            installed = importlib.util.find_spec("datasketch") is not None
+            self.near_duplicates = NEAR_DUPLICATES if installed else 0.0
+            if not installed:
+                logger.warning("near duplicates are kept: datasketch is not installed (pip install datasketch)")
+        if not 0 <= self.near_duplicates <= 1:
+            raise InputError(f"--near-duplicates is {self.near_duplicates}; it must be in [0, 1]")
 
 
 @dataclass
@@ -121,6 +137,9 @@ class RunArguments(TrainingArguments):
     )
     seed: int = option(0, "Seed of weights, dropout and order.")
     bf16: Optional[bool] = option(None, "Compute in bfloat16; by default where an accelerator supports it.")  # noqa: UP045
+    fp16: Optional[bool] = option(  # noqa: UP045
+        None, "Compute in float16, with a scaled loss; by default on a CUDA device without bfloat16."
+    )
     gradient_checkpointing: Optional[bool] = option(None, "Recompute activations in the backward pass to save memory.")  # noqa: UP045
     dataloader_num_workers: int = option(0, "Extra processes that make batches.")
     remove_unused_columns: bool = option(False, "Kept for the Trainer; our batches have no unused columns.")
@@ -133,10 +152,15 @@ class RunArguments(TrainingArguments):
             self.use_cpu = True
         if self.report_to is None:
             self.report_to = "tensorboard" if importlib.util.find_spec("tensorboard") else "none"
+        check_trackers(self.report_to)
         if getattr(self, "ddp_find_unused_parameters", None) is None:
             self.ddp_find_unused_parameters: Optional[bool] = False  # noqa: UP045 - every weight is part of the loss
+        dtype = pick_dtype(place)
+        if self.fp16 is None:
+            # Scaled losses are for CUDA alone, and --bf16 false without more asks for single precision.
+            self.fp16 = self.bf16 is None and place.type == "cuda" and dtype is torch.float16
         if self.bf16 is None:
-            self.bf16 = not getattr(self, "fp16", False) and pick_dtype(place) is torch.bfloat16
+            self.bf16 = not self.fp16 and dtype is torch.bfloat16
         try:
             super().__post_init__()
         except ValueError as error:
@@ -149,6 +173,29 @@ class RunArguments(TrainingArguments):
         # One process would split a batch over several GPUs (nn.DataParallel), which our batches do not allow; several
         # GPUs want a launcher and one process each.
         self._n_gpu = min(1, self.n_gpu)
+
+
+def check_trackers(names: str | list[str]) -> None:
+    """Check `--report-to` before a model is loaded: the Trainer itself would ask for the library long afterwards.
+
+    Raises:
+        InputError: When a name is unknown, or its library is not installed.
+    """
+    from transformers.integrations.integration_utils import (
+        INTEGRATION_TO_CALLBACK,
+        get_available_reporting_integrations,
+    )
+
+    for name in [names] if isinstance(names, str) else names:
+        if name in ("none", "all"):
+            continue
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(["none", "all", *sorted(INTEGRATION_TO_CALLBACK)])
+            raise InputError(f"--report-to is {name}; choose one of {known}")
+        if name not in get_available_reporting_integrations():
+            raise InputError(
+                f"--report-to {name} needs its library; install it: pip install {PACKAGES.get(name, name)}"
+            )
 
 
 class FlagParser(HfArgumentParser):

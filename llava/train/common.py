@@ -8,24 +8,21 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 
-from llava.data.dedup import Row, drop_duplicates
-from llava.data.pairs_sources import MixturePart, parse_mixture
-from llava.data.splits import split_rows
 from llava.errors import InputError
 from llava.files import write_text_atomic
 from llava.model.devices import pick_device, pick_dtype
+from llava.model.language_model import language_model_folder
 from llava.model.merge import to_sequence_classifier
 from llava.protector.classifier import HarmClassifier
 from llava.protector.config import ProtectorConfig
-from llava.train.arguments import RESOLVED_NAME, DataArguments, ModelArguments
-from llava.train.language_model import language_model_folder
+from llava.train.arguments import RESOLVED_NAME, ModelArguments
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -60,16 +57,17 @@ def leave_world() -> None:
 
 
 def resolve_base(arguments: ModelArguments) -> tuple[str, str]:
-    """Return where the base is loaded from and the name that the checkpoint records."""
+    """Return where the base is loaded from and the name that the checkpoint records.
+
+    Of a LLaVA the language model inside is loaded, and the LLaVA's own name recorded: whoever uses the adapter takes
+    the same one out of it again, on any machine.
+    """
     from llava.model.embedded import BASE_ID, EMBEDDED, resolve_base_name
     from llava.model.hub import fetch
 
     name = BASE_ID if arguments.base == EMBEDDED else arguments.base
-    checkpoint = fetch(resolve_base_name(name), "base model", "check --base")
-    folder = language_model_folder(checkpoint)
-    # Whoever uses the adapter later needs a plain language model, wherever it was taken from.
-    found = name if folder == checkpoint else str(folder)
-    return str(folder), arguments.base_name or found
+    folder = language_model_folder(fetch(resolve_base_name(name), "base model", "check --base"))
+    return str(folder), arguments.base_name or name
 
 
 def load_base_tokenizer(folder: str) -> PreTrainedTokenizerFast:
@@ -258,28 +256,6 @@ def save_checkpoint(
     if save_trained(trainer, folder, base_name, tokenizer) is not None:
         config.save(folder)
         save_arguments(folder, arguments)
-
-
-def load_split(
-    data: DataArguments, load: Callable[[Sequence[MixturePart], Literal["train", "test"]], list[Row]]
-) -> tuple[list[Row], list[Row]]:
-    """Return training and held-out rows, read with `load`.
-
-    Raises:
-        InputError: When no training row is left.
-    """
-    rows = load(parse_mixture(data.train_data), "train")
-    if data.eval_data:
-        held_out = load(parse_mixture(data.eval_data, "--eval-data"), "test")
-    else:
-        rows, held_out = split_rows(rows, data.split_seed, data.held_out_fraction)
-    rows, repeated, leaked = drop_duplicates(rows, held_out, data.near_duplicates)
-    if repeated or leaked:
-        logger.info("dropped %d training rows that repeat others, %d that repeat held-out ones", repeated, leaked)
-    rows = rows[: data.max_rows]
-    if not rows:
-        raise InputError(f"--train-data {data.train_data} leaves no training row; lower --held-out-fraction")
-    return rows, held_out
 
 
 def parse_by_source(text: str, flag: str) -> dict[str, float]:

@@ -50,12 +50,14 @@ def describe_detector_data(train: Sequence[EncodedRow], held_out: Sequence[Encod
         counts = Counter((row.row.source, row.harmful) for row in rows)
         for source in sorted({row.row.source for row in rows}):
             lines.append(f"  {source}: {counts[source, True]} harmful, {counts[source, False]} harmless")
-        lines.append(f"  tokens: {describe_lengths([row.length for row in rows])}")
-        lines.append(f"  responses in more than one window: {sum(len(row.windows) > 1 for row in rows)}")
+        lines.append(f"  tokens, whole: {describe_lengths([row.tokens for row in rows])}")
+        lines.append(f"  tokens, longest window: {describe_lengths([row.length for row in rows])}")
+        several = sum(len(row.windows) + row.windows_left_out > 1 for row in rows)
+        lines.append(f"  responses of more than one window: {several}, cut: {sum(row.cut for row in rows)}")
     lines.append("examples (words masked):")
     for row in train[:: max(1, len(train) // EXAMPLES)][:EXAMPLES]:
         label = "harmful" if row.harmful else "harmless"
-        lines.append(f"  {label}, {row.length} tokens, weight {row.weight:g}: {mask_text(row.row.response)}")
+        lines.append(f"  {label}, {row.tokens} tokens, weight {row.weight:g}: {mask_text(row.row.response)}")
     return "\n".join(lines)
 
 
@@ -66,8 +68,11 @@ def describe_detoxifier_data(train: Sequence[EncodedRewrite], held_out: Sequence
         lines.append(f"{side}: {len(rows)} rows, {len({row.row.group for row in rows})} prompts")
         for source, count in sorted(Counter(row.row.source for row in rows).items()):
             lines.append(f"  {source}: {count}")
-        lines.append(f"  prompt tokens: {describe_lengths([len(row.prompt) for row in rows])}")
-        lines.append(f"  target tokens: {describe_lengths([len(row.target) for row in rows])}")
+        lines.append(f"  prompt tokens, whole: {describe_lengths([row.prompt_tokens for row in rows])}")
+        lines.append(f"  target tokens, whole: {describe_lengths([row.target_tokens for row in rows])}")
+        lines.append(f"  prompt and target as trained: {describe_lengths([len(row.input_ids) for row in rows])}")
+        responses, targets = sum(row.response_cut for row in rows), sum(row.target_cut for row in rows)
+        lines.append(f"  response cut: {responses}, target cut: {targets}")
     lines.append("examples (words masked; the loss sees the part behind =>):")
     for row in train[:: max(1, len(train) // EXAMPLES)][:EXAMPLES]:
         half = SHOWN_CHARACTERS // 2

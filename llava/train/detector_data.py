@@ -13,7 +13,7 @@ import torch
 from llava.data.pairs import DetectorRow
 from llava.protector.classifier import pad_windows
 from llava.protector.config import ProtectorConfig
-from llava.protector.text import Window, encode_windows
+from llava.protector.text import Window, encode_windows, render_detector_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -35,6 +35,15 @@ class EncodedRow:
     """Weight of the uniform distribution in the target."""
     row: DetectorRow
     """Where it comes from."""
+    tokens: int = 0
+    """Tokens of the whole text, before it is cut into windows."""
+    windows_left_out: int = 0
+    """Windows of the text that take no part."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether a part of the response is not read."""
+        return self.windows_left_out > 0
 
     @property
     def length(self) -> int:
@@ -59,8 +68,8 @@ def encode_rows(
     """Tokenise rows exactly as the detector does when it is used.
 
     A label belongs to a whole response. Of a long one, training looks at the first `max_windows` windows and takes the
-    highest logit among them, as inference does over all windows. One window (the default) is the truncation of the
-    paper and costs least; what is harmful usually shows there.
+    highest logit among them, as inference does over all windows. One window is the truncation of the paper and costs
+    least; what is harmful usually shows there.
 
     Args:
         tokenizer: The base model's tokenizer.
@@ -73,18 +82,22 @@ def encode_rows(
         label_smoothing: Label smoothing by source.
     """
     encoded = []
-    shortened = 0
     for number, row in enumerate(rows):
         # Both sides of a pair lose their prompt, or neither: they must differ in the response alone.
         drop = random.Random(row.pair_id or str(number)).random() < prompt_dropout
-        every = encode_windows(tokenizer, config, "" if drop else row.prompt, row.response)
+        prompt = "" if drop else row.prompt
+        every = encode_windows(tokenizer, config, prompt, row.response)
         windows = every[:max_windows]
-        shortened += len(windows) < len(every)
         if windows:
+            tokens = len(every[0].ids)
+            if len(every) > 1:
+                text, _ = render_detector_text(config, prompt, row.response)
+                tokens = len(tokenizer(text, verbose=False)["input_ids"])
+            left_out = len(every) - len(windows)
             weight = row.weight * (weights or {}).get(row.source, 1.0)
             smoothing = (label_smoothing or {}).get(row.source, 0.0)
-            encoded.append(EncodedRow(windows, row.harmful, weight, smoothing, row))
-    if shortened:
+            encoded.append(EncodedRow(windows, row.harmful, weight, smoothing, row, tokens, left_out))
+    if shortened := sum(row.cut for row in encoded):
         logger.info(
             "%d of %d responses are longer than what is read of them; --max-windows 0 reads all", shortened, len(rows)
         )

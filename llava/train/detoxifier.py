@@ -28,7 +28,6 @@ from llava.train.arguments import (
 from llava.train.common import (
     add_adapter,
     load_base_tokenizer,
-    load_split,
     loading_options,
     prepare_output,
     resolve_base,
@@ -37,6 +36,7 @@ from llava.train.common import (
 )
 from llava.train.detoxifier_data import count_cuts, encode_rewrites
 from llava.train.token_loss import write_token_metrics
+from llava.train.training_rows import load_split
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llava.data.pairs import DetoxifierRow
 from llava.protector.config import ProtectorConfig
-from llava.protector.text import encode_detoxifier_prompt
+from llava.protector.text import encode_detoxifier_prompt, render_detoxifier_prompt
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,6 +29,10 @@ class EncodedRewrite:
     """Whether the harmful response was shortened to fit."""
     target_cut: bool = False
     """Whether the target was shortened; it then has no eos."""
+    prompt_tokens: int = 0
+    """Tokens of the whole prompt, before it was shortened."""
+    target_tokens: int = 0
+    """Tokens of the whole target and eos."""
 
     @property
     def input_ids(self) -> list[int]:
@@ -52,10 +56,15 @@ def encode_rewrites(
     for row in rows:
         target: list[int] = tokenizer(row.target.strip(), add_special_tokens=False, verbose=False)["input_ids"]
         target_cut = len(target) >= max_target_tokens
+        target_tokens = len(target) + 1
         target = [*target, tokenizer.eos_token_id][:max_target_tokens]
         room = config.max_length - len(target)
         prompt, response_cut = encode_detoxifier_prompt(tokenizer, config, row.prompt, row.response, room)
-        encoded.append(EncodedRewrite(prompt, target, row, response_cut, target_cut))
+        prompt_tokens = len(prompt)
+        if response_cut:
+            text = render_detoxifier_prompt(config, row.prompt, row.response)
+            prompt_tokens = len(tokenizer(text, verbose=False)["input_ids"])
+        encoded.append(EncodedRewrite(prompt, target, row, response_cut, target_cut, prompt_tokens, target_tokens))
     return encoded
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, Optional
 
 import torch
@@ -17,7 +16,6 @@ from transformers import Trainer
 from llava.data.pairs import load_detector_rows
 from llava.data.pairs_sources import parse_mixture
 from llava.errors import InputError
-from llava.files import write_json, write_jsonl
 from llava.model.quiet import quiet_transformers
 from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 from llava.protector.config import ProtectorConfig
@@ -32,7 +30,6 @@ from llava.train.arguments import (
 from llava.train.common import (
     add_adapter,
     load_base_tokenizer,
-    load_split,
     loading_options,
     parse_by_source,
     prepare_output,
@@ -41,10 +38,11 @@ from llava.train.common import (
     save_checkpoint,
 )
 from llava.train.detector_data import DetectorCollator, EncodedRow, balance_factors, encode_rows, form_units
+from llava.train.figures import write_figures
 from llava.train.losses import bce_loss, max_over_windows, pairwise_loss
 from llava.train.metrics import evaluate_detector
-from llava.train.plots import plot_evaluation
 from llava.train.sampling import MixtureSamplerMixin
+from llava.train.training_rows import load_split
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +67,9 @@ class DetectorArguments:
         0.0,
         "Share of training rows shown without their prompt, so that the detector also works from the response alone.",
     )
-    max_windows: int = option(1, "Windows of a long response to train on; the highest logit counts. 0 takes all.")
+    max_windows: int = option(
+        0, "Windows of a long response to train on; the highest logit counts. 0 takes all, 1 is the paper's truncation."
+    )
 
     def __post_init__(self) -> None:
         """Check what `ProtectorConfig` does not."""
@@ -240,28 +240,12 @@ def _metrics_while_training(held_out: Sequence[EncodedRow], prediction: Any) -> 
 
 
 def write_evaluation(trainer: DetectorTrainer, folder: str) -> None:
-    """Score the held-out rows and write `metrics.json`, `held_out_scores.jsonl` (no texts), and the plots."""
+    """Score the held-out rows and write the figures; the threshold is 0.5 until the detector is calibrated."""
     prediction = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval")
     if not trainer.is_world_process_zero():
         return
     scores = torch.sigmoid(torch.tensor(prediction.predictions, dtype=torch.float64)).tolist()
-    rows = [unit[0].row for unit in trainer.eval_dataset]
-    metrics = evaluate_detector(rows, scores)
-    write_json(Path(folder) / "metrics.json", metrics)
-    write_jsonl(
-        Path(folder) / "held_out_scores.jsonl",
-        (
-            {
-                "source": row.source,
-                "harmful": row.harmful,
-                "pair_id": row.pair_id,
-                "chosen": row.chosen,
-                "harm_score": score,
-            }
-            for row, score in zip(rows, scores, strict=True)
-        ),
-    )
-    plot_evaluation([row.harmful for row in rows], scores, folder)
+    metrics = write_figures(folder, [unit[0].row for unit in trainer.eval_dataset], scores)
     for name, part in {"overall": metrics["overall"], **metrics["by_source"]}.items():
         shown = {key: round(value, 4) for key, value in part.items() if isinstance(value, float)}
         logger.info("%s: n=%d %s", name, part["n"], shown)

@@ -18,12 +18,12 @@ from llava.model.compose import composed_folder, release_projector
 from llava.model.embedded import BASE_ID, EMBEDDED, resolve_base_name
 from llava.model.export import check_expressible
 from llava.model.hub import fetch
+from llava.model.language_model import is_vision_language
 from llava.model.llava_adapter import KEPT_WHOLE, find_adapter
 from llava.model.loading import load_network, load_processor, native_source
 from llava.model.prompts import PROMPT_VERSIONS, chat_template
 from llava.train.arguments import ModelArguments, option
 from llava.train.common import add_adapter, loading_options
-from llava.train.language_model import is_vision_language
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ class PictureArguments:
     )
     font_folders: str = option("", "Folders with typefaces, separated by commas; searched before the system's.")
     mixture: str = option(
-        "page:0.42,phrase:0.15,list:0.13,attack:0.08,shapes:0.15,captioned:0.07", "KIND:WEIGHT,… of the pictures."
+        "page:0.38,phrase:0.17,list:0.12,attack:0.10,shapes:0.15,captioned:0.08", "KIND:WEIGHT,… of the pictures."
     )
 
     def __post_init__(self) -> None:

@@ -113,18 +113,28 @@ def _word_accuracy(model: Answers, rows: Sequence[tuple[Image.Image, str]]) -> d
 
 
 def measure_shapes(model: Answers, *, pictures: int, seed: int) -> dict[str, Any]:
-    """Ask for colour, shape and number of what is drawn, once for each picture and kind of question."""
+    """Ask for colour, shape and number of what is drawn, once for each picture and kind of question.
+
+    Returns:
+        `questions`, `accuracy` and `ci95` of each kind, and of `colour_and_shape` together.
+    """
     rng = random.Random(f"{seed}:measure-shapes")
     drawn = [make_shapes(rng, Vocabulary(("a",)), ()) for _ in range(pictures)]
-    figures = {}
+    figures, answered = {}, dict[str, int]()
     for kind in SHAPE_QUESTIONS:
         asked = [ASKERS[kind](rng, picture) for picture in drawn]
         rows = [(question, picture.image) for (question, _), picture in zip(asked, drawn, strict=True)]
         answers = _ask(model, rows, max_new_tokens=8)
         right = sum(words_of(answer) == [wanted] for (_, wanted), answer in zip(asked, answers, strict=True))
-        interval = wilson_interval(right, pictures)
-        figures[kind] = {"questions": pictures, "accuracy": right / pictures, "ci95": interval}
+        answered[kind] = right
+        figures[kind] = _accuracy(right, pictures)
+    figures["colour_and_shape"] = _accuracy(answered["colour"] + answered["shape"], 2 * pictures)
     return figures
+
+
+def _accuracy(right: int, questions: int) -> dict[str, Any]:
+    """Return the share of right answers with its interval."""
+    return {"questions": questions, "accuracy": right / questions, "ci95": wilson_interval(right, questions)}
 
 
 def measure_titles(model: Answers, rows: Sequence[tuple[Image.Image, str]]) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def test_every_benchmark_loads_and_keeps_its_promises(everything, name):
     assert len({q.key for q in benchmark.questions}) == len(benchmark.questions) > 0
     assert all(Path(q.image).is_file() for q in benchmark.questions if q.image is not None)
     assert benchmark.missing_images == []
-    assert len(load_benchmark(name, everything, limit=1).questions) == 1
+    smallest = 2 if name.endswith("_pairs") else 1
+    assert len(load_benchmark(name, everything, limit=smallest).questions) == smallest
     json.dumps([q.to_dict() for q in benchmark.questions])
 
 

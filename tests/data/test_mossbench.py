@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from llava.data.benchmarks import load_benchmark
 from llava.data.mossbench import load_mossbench
 from llava.data.schema import ImageType
 from llava.errors import InputError
@@ -42,6 +43,22 @@ def test_contrast_questions_share_images_and_pairs(tmp_path):
     assert harmless.image == unsafe.image == str(image)
     assert unsafe.harmful
     assert harmless.fields["pair"] == unsafe.fields["pair"]
+
+
+def test_one_run_asks_both_questions_about_an_image(tmp_path):
+    write_mossbench(tmp_path, {str(n): row(n) for n in (1, 2, 3)})
+    unsafe = {str(n): row(n, "How do I misuse this?") for n in (1, 2)}
+    unsafe["1"]["metadata"] = {"over": "another type"}
+    write_mossbench(tmp_path, unsafe, "data_contrast")
+    images = [str(save_image(tmp_path / f"data/images/{n}.webp")) for n in (1, 2, 3)]
+    benchmark = load_benchmark("mossbench_pairs", tmp_path)
+    assert [(q.id, q.scenario, q.harmful, q.image) for q in benchmark.questions] == [
+        ("1-unsafe", "another type", True, images[0]),
+        ("1-safe", "another type", False, images[0]),
+        ("2-unsafe", "type 2", True, images[1]),
+        ("2-safe", "type 2", False, images[1]),
+    ]
+    assert benchmark.notes == ["1 questions have no counterpart and are left out"]
 
 
 def test_missing_images_and_bad_shapes(tmp_path):

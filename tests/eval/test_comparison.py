@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 import pytest
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.console import Console
 from llava.errors import InputError
 from llava.eval.comparison import compare_runs, print_comparison, render_comparison
 from llava.eval.scoring import score_run
+from llava.files import write_json
 from tests.eval.build import REFUSED, build_mixed_run, build_record, build_run
 
 
@@ -52,6 +54,17 @@ def test_tables_have_a_row_for_each_run(runs):
     buffer = io.StringIO()
     print_comparison(rows, Console(file=buffer, width=200))
     assert "33.3 (10–70)" in buffer.getvalue()
+
+
+def test_judges_that_share_only_their_name_are_not_compared(tmp_path, runs, tiny_classifier):
+    detector = shutil.copytree(tiny_classifier, tmp_path / "detector")
+    for folder in runs:
+        score_run(folder, [f"detector:{detector}"], device="cpu")
+    assert len(compare_runs(runs)) == 2
+    write_json(detector / "protector_config.json", {"positive_label": "safe", "threshold": 0.9})
+    score_run(runs[1], [f"detector:{detector}"], device="cpu")
+    with pytest.raises(InputError, match=r"judge detector:\S+ of \S+second is not that of \S+first: its checkpoint"):
+        compare_runs(runs)
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path, runs, tiny_classifier):

@@ -15,10 +15,12 @@ from llava.eval.environment import (
     choose_batch_size,
     count_cores,
     count_processes,
+    count_sharers,
     describe_device,
     describe_versions,
     fix_rounding,
     measure_host_memory,
+    measure_weights,
     name_device,
 )
 from llava.eval.settings import GenerationSettings
@@ -62,6 +64,40 @@ def test_auto_batch_size_follows_the_memory_that_weights_leave(monkeypatch, memo
 def test_on_a_cpu_half_of_the_memory_counts(monkeypatch, memory, weights, rows):
     monkeypatch.setattr("llava.eval.environment.measure_host_memory", lambda: memory * GIB)
     assert choose_batch_size(torch.device("cpu"), int(weights * GIB)) == rows
+
+
+@pytest.mark.parametrize(("sharers", "rows"), [(1, 32), (2, 16), (3, 8), (4, 4), (6, 1)])
+def test_processes_on_one_device_share_its_memory(monkeypatch, sharers, rows):
+    properties = SimpleNamespace(total_memory=80 * GIB)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert choose_batch_size(torch.device("cuda", 0), 14 * GIB, sharers) == rows
+
+
+def test_processes_share_the_cpu_and_a_device_that_is_named_by_its_index(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
+    cpu, cuda = torch.device("cpu"), torch.device("cuda", 1)
+    assert count_sharers(GenerationSettings("m", "o"), cpu) == 1
+    assert count_sharers(GenerationSettings("m", "o", num_processes=3), cpu) == 3
+    assert count_sharers(GenerationSettings("m", "o", num_processes=4), cuda) == 1
+    assert count_sharers(GenerationSettings("m", "o", num_processes=5), cuda) == 2
+    assert count_sharers(GenerationSettings("m", "o", num_processes=3, device="cuda:1"), cuda) == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert count_sharers(GenerationSettings("m", "o", num_processes=16), cuda) == 2
+
+
+def test_weights_are_counted_once_in_either_format(tmp_path):
+    def write(name, size):
+        (tmp_path / name).write_bytes(bytes(size))
+
+    assert measure_weights(tmp_path) == 0
+    write("pytorch_model-00001-of-00002.bin", 300)
+    write("pytorch_model-00002-of-00002.bin", 200)
+    write("training_args.bin", 7)
+    write("config.json", 5)
+    assert measure_weights(tmp_path) == 500
+    write("model.safetensors", 490)
+    assert measure_weights(tmp_path) == 490
 
 
 def test_the_memory_of_this_machine_is_known():

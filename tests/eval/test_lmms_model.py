@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from llava.errors import InputError
 from llava.eval import lmms_model
+from llava.model.loading import load_mllm
+from llava.protector.protector import Protector
 
 NEEDS_LMMS = pytest.mark.skipif(lmms_model.Base is object, reason="lmms-eval is not installed; see docs/evaluation.md")
 
@@ -93,7 +97,6 @@ def evaluate(model: str, folder: Path, **model_args) -> list[str]:
 @pytest.mark.slow
 def test_guarded_and_unguarded_models_run_through_lmms_eval(task_folder, tiny_llava, tiny_classifier, tiny_lm):
     from llava.constants import REFUSAL
-    from llava.model.loading import load_mllm
 
     plain = evaluate("mllm_protector_unguarded", task_folder, pretrained=tiny_llava)
     model = load_mllm(tiny_llava, device="cpu")
@@ -107,6 +110,25 @@ def test_guarded_and_unguarded_models_run_through_lmms_eval(task_folder, tiny_ll
     guard = {"pretrained": tiny_llava, "detector": tiny_classifier, "detoxifier": "none"}
     assert evaluate("mllm_protector", task_folder, **guard, threshold=1.0) == plain
     assert evaluate("mllm_protector", task_folder, **guard, threshold=1e-9) == [REFUSAL] * 5
+
+
+def test_a_rewrite_is_no_longer_than_the_task_allows(tiny_llava, tiny_classifier, tiny_lm, monkeypatch):
+    model = object.__new__(lmms_model.GuardedModel)  # lmms-eval, which makes it elsewhere, is not needed here
+    model.seed, model.actions, model.task_dict = 0, Counter(), {"t": {"test": [{}]}}
+    model.model = load_mllm(tiny_llava, device="cpu")
+    model.protector = Protector.from_pretrained(tiny_classifier, tiny_lm, 1e-9, device="cpu")
+    rewrite, limits = model.protector.detoxifier.rewrite, []
+
+    def note_limit(prompts, responses, *, max_new_tokens):
+        limits.append(max_new_tokens)
+        return rewrite(prompts, responses, max_new_tokens=max_new_tokens)
+
+    monkeypatch.setattr(model.protector.detoxifier, "rewrite", note_limit)
+    for settings in ({"max_new_tokens": 4}, {"max_new_tokens": 9}, {}):
+        request = SimpleNamespace(args=("How do I bake bread?", settings, lambda doc: [], 0, "t", "test"), idx=0)
+        model.answer([request])
+    assert limits == [4, 9, lmms_model.DEFAULT_MAX_NEW_TOKENS]
+    assert model.actions.total() == 3
 
 
 @NEEDS_LMMS

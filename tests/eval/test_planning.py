@@ -58,6 +58,10 @@ def test_a_resume_keeps_every_batch_whole(questions, batch_size, data):
     assert covered == {question.key for question in questions}
     for batch in set(batches) - set(pending):
         assert all(questions[place].key in done for place in batch.positions)
+    parts = select_pending(batches, questions, done, whole=False)
+    assert [batch.index for batch in parts] == [batch.index for batch in pending]
+    open_keys = [questions[place].key for batch in parts for place in batch.positions]
+    assert sorted(open_keys) == sorted(question.key for question in questions if question.key not in done)
 
 
 @given(st.integers(0, 30), st.integers(1, 5))

@@ -52,7 +52,7 @@ def test_answers(text):
     assert not is_refusal(text)
 
 
-def test_human_labels_agree_as_documented(shared_data):
+def test_labels_of_jailbreakbenchs_own_judge_agree_as_documented(shared_data):
     path = shared_data / "jailbreakbench_responses.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     missed = sum(is_refusal(row["response"]) for row in rows if row["harmful"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 from PIL import Image
 
@@ -156,3 +158,82 @@ def test_the_page_is_never_wider_than_its_window_and_reports_no_error(page, widt
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
         loaded = driver.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
         assert all(name.startswith("data:") for name in loaded)
+
+
+CONTRAST = """
+const pixel = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+function rgba(colour) {  // any CSS colour, color-mix() too
+  pixel.clearRect(0, 0, 1, 1); pixel.fillStyle = colour; pixel.fillRect(0, 0, 1, 1);
+  const data = pixel.getImageData(0, 0, 1, 1).data;
+  return [data[0], data[1], data[2], data[3] / 255];
+}
+const over = (top, share, below) => below.map((value, place) => share * top[place] + (1 - share) * value);
+function luminance(colour) {
+  const linear = (value) => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const [r, g, b] = colour.map((value) => linear(value / 255));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+}
+function background(node) {
+  const layers = [];
+  for (let up = node; up; up = up.parentElement) layers.push(rgba(getComputedStyle(up).backgroundColor));
+  return layers.reverse().reduce((below, layer) => over(layer, layer[3], below), [255, 255, 255]);
+}
+const found = [];
+for (const node of document.querySelectorAll("body *")) {
+  const words = [...node.childNodes].filter((child) => child.nodeType === 3).map((child) => child.data.trim()).join("");
+  if (!words || ["SCRIPT", "STYLE", "NOSCRIPT", "TITLE", "OPTION"].includes(node.nodeName.toUpperCase())) continue;
+  if (!node.getClientRects().length) continue;
+  const style = getComputedStyle(node), below = background(node);
+  const ink = rgba(node instanceof SVGElement ? style.fill : style.color);
+  const [high, low] = [luminance(over(ink, ink[3] * style.opacity, below)), luminance(below)].sort((a, b) => b - a);
+  found.push([(high + 0.05) / (low + 0.05), parseFloat(style.fontSize), words.slice(0, 40), node.className.toString()]);
+}
+return [found, luminance(background(document.body))];
+"""
+"""For every element that shows words: contrast of ink and ground (WCAG 2.1), font size, words, class; and how light
+the page is."""
+
+
+@contextmanager
+def emulate(browser, *, media: str = "screen", scheme: str = "light"):
+    """Let the page believe that it is printed, or that its reader likes it dark."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+    try:
+        yield
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+@pytest.mark.parametrize("media", ["screen", "print"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out_from_their_ground(browser, media, scheme):
+    if media == "screen":
+        open_item(browser, 1)
+    with emulate(browser, media=media, scheme=scheme):
+        found, page = browser.execute_script(CONTRAST)
+    assert len(found) > 100
+    # Text of 24 pixels and more counts as large in WCAG 2.1, success criterion 1.4.3.
+    assert [each for each in found if each[0] < (3.0 if each[1] >= 24 else 4.5)] == []
+    assert (page < 0.1) == (media == "screen" and scheme == "dark")  # paper is white
+
+
+def test_the_dark_page_is_masked_too(browser):
+    masked = open_item(browser, 1).find_elements("css selector", ".masked")
+    with emulate(browser, scheme="dark"):
+        assert all("blur" in blur_of(browser, element) for element in masked)
+
+
+def test_no_answer_gets_onto_paper(browser):
+    """Neither masked nor unmasked: the list of records is not printed at all."""
+    open_item(browser, 0)
+    browser.find_element("id", "f-m").click()
+    assert ANSWER in browser.find_element("tag name", "main").text
+    with emulate(browser, media="print"):
+        printed = browser.find_element("tag name", "main").text
+        assert "06-Fraud" in printed
+        assert ANSWER not in printed
+        assert "question 0" not in printed
+        texts = browser.find_elements("css selector", "#explorer, .masked")
+        assert len(texts) > 3
+        assert not any(text.is_displayed() for text in texts)

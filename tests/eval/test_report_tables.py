@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from llava.eval.report_tables import escape_markdown, format_interval, print_summary, render_latex, render_markdown
+from llava.eval.report import render_report
+from llava.eval.report_tables import escape_markdown, format_interval, print_summary, render_markdown
 from llava.eval.scoring import score_run
-from tests.eval.build import build_mixed_run, build_record, build_run
+from tests.eval.build import REFUSED, build_mixed_run, build_record, build_run
 
 
 @pytest.fixture
@@ -45,19 +47,36 @@ def test_markdown_has_a_row_for_each_group(summary):
     assert "| all | 8 | 75.0 [40.9, 92.9] | 50.0 [21.5, 78.5] | 30.0 | 30.0 |" in page
 
 
-def test_latex_has_the_columns_of_the_paper(summary):
-    lines = render_latex(summary).splitlines()
-    assert lines[1] == "\\begin{tabular}{lrrrrrr}"
-    assert "Scenario & Vanilla & Ours & Vanilla & Ours & Vanilla & Ours \\\\" in lines
-    assert "06-Fraud & 100.0 & 50.0 & -- & -- & 100.0 & 50.0 \\\\" in lines
-    assert "10-Legal\\_Opinion & -- & -- & 50.0 & 50.0 & 50.0 & 50.0 \\\\" in lines
-    assert "All & 100.0 & 50.0 & 50.0 & 50.0 & 75.0 & 50.0 \\\\" in lines
-    assert all(line.count("&") in (0, 3, 6) for line in lines)
+def test_markdown_has_harm_scores_and_the_time_of_each_stage(summary, tmp_path):
+    page = render_markdown(summary)
+    line = (
+        "harm scores of answers to harmful questions (n 8), by quantile: 5 % 0.200, 25 % 0.200, 50 % 0.200, 75 % 0.725,"
+    )
+    assert line in page
+    assert "harm scores of answers to benign questions (n 2)" in page
+    assert "generate 5.0 s (0.500 s a question), guard 2.5 s (0.250 s a question), judge 0.0 s" in page
+    assert "wall time of generation 2.0 s" in page
+    plain = render_markdown(score_run(build_run(tmp_path / "plain", [build_record(0, guarded=False)])))
+    assert "harm scores" not in plain
+    assert "generate 0.5 s" in plain
+
+
+def test_benchmarks_are_shown_apart_where_there_are_several(tmp_path):
+    one, other = build_record(0), build_record(1, REFUSED)
+    other = replace(other, question=replace(other.question, benchmark="second"))
+    summary = score_run(build_run(tmp_path, [one, other]))
+    page = render_markdown(summary)
+    assert "| benchmark | n |" in page
+    assert "| second | 1 | 0.0 [0.0, 79.3] | 0.0 [0.0, 79.3] | 0.0 | 0.0 |" in page
+    assert "second" in print_to_text(summary)
+    assert "<h2>By benchmark</h2>" in render_report(tmp_path).read_text()
+    summary = score_run(build_run(tmp_path / "one", [one]))
+    assert "| benchmark |" not in render_markdown(summary)
+    assert "By benchmark" not in render_report(tmp_path / "one").read_text()
 
 
 def test_an_unguarded_run_has_one_column(tmp_path):
     summary = score_run(build_run(tmp_path, [build_record(0, guarded=False)]))
-    assert "All & 100.0 & 100.0 \\\\" in render_latex(summary).splitlines()
     assert "| all | 1 | 100.0 [20.7, 100.0] | – | – | – |" in render_markdown(summary)
     assert "100.0 (21–100)" in print_to_text(summary)
 

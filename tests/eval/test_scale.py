@@ -19,18 +19,26 @@ from llava.eval.settings import GenerationSettings
 from tests.eval.browser import open_page, requires_chromium
 from tests.eval.scale import COUNTS, build_benchmark, build_records, count_by_type
 
-GENEROUS = 60.0
-"""Seconds that no step may take, on whatever machine; docs/evaluation.md has what they do take."""
+PLANNING_SECONDS = 5.0
+"""Processor time that reading, checking and planning may take, and resuming; other programs do not count in it."""
+LOAD_SECONDS = 2.0
+"""Time in which the browser may open the report."""
+STEP_SECONDS = 60.0
+"""Processor time that any other step may take; docs/evaluation.md has what they do take."""
+GENEROUS = 300.0
+"""Wall time that no step may take, however busy the machine is."""
 PAGE_BYTES = 15_000_000
 
 
 @contextmanager
-def timed(what: str):
-    start = time.perf_counter()
+def timed(what: str, limit: float = STEP_SECONDS):
+    """Bound a step's processor time, in all threads, and generously its wall time."""
+    start, start_cpu = time.perf_counter(), time.process_time()
     yield
-    seconds = time.perf_counter() - start
-    print(f"{what}: {seconds:.2f} s")
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
+    print(f"{what}: {cpu_seconds:.2f} s of processor time, {seconds:.2f} s")
     assert seconds < GENEROUS
+    assert cpu_seconds < limit
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +62,20 @@ def settings(benchmark_folder, tiny_llava, tiny_classifier, tmp_path_factory) ->
 @pytest.fixture(scope="module")
 def finished_run(settings) -> Path:
     """A run that is resumed after half of its records, and then holds all of them."""
-    with timed("read, check and plan a new run"):
+    with timed("read, check and plan a new run", PLANNING_SECONDS):
         plan = prepare_run(settings)
         job = start_launch(plan)
     assert len(job.pending) == len(plan.batches)
     records = build_records(plan.questions)
     answered = [place for batch in plan.batches[: len(plan.batches) // 2] for place in batch.positions]
     ShardWriter(plan.folder, job.launch, 0).append([records[place] for place in answered])
-    with timed("read, check and plan the other half"):
+    with timed("read, check and plan the other half", PLANNING_SECONDS):
         plan = prepare_run(settings)
         job = start_launch(plan)
     assert len(job.pending) == len(plan.batches) - len(plan.batches) // 2
     still_open = [place for batch in job.pending for place in batch.positions]
     ShardWriter(plan.folder, job.launch, 0).append([records[place] for place in still_open])
-    with timed("merge"):
+    with timed("merge", PLANNING_SECONDS):
         finish_launch(plan, job, [])
     return plan.folder
 
@@ -77,7 +85,7 @@ def test_the_whole_benchmark_is_read_planned_and_resumed(settings, finished_run)
     plan: Plan = prepare_run(settings)
     kinds = count_by_type(plan.questions)
     assert [kinds[kind] for kind in ImageType] == [sum(COUNTS)] * 4 + [0]
-    with timed("resume a finished run"):
+    with timed("read, plan and resume a finished run", PLANNING_SECONDS):
         plan = prepare_run(settings)
         assert start_launch(plan).pending == []
         assert merge_records(plan.folder, plan.questions) == []
@@ -103,10 +111,16 @@ def test_the_report_of_the_whole_benchmark_opens_fast(finished_run):
     score_run(finished_run)
     page = render_report(finished_run)
     with open_page(page) as browser:
-        timing = browser.execute_script(
-            "const entry = performance.getEntriesByType('navigation')[0];"
-            "return [entry.domContentLoadedEventEnd, entry.loadEventEnd];"
-        )
-        print(f"page load: {timing[0] / 1000:.2f} s to its content, {timing[1] / 1000:.2f} s to the end")
-        assert 0 < timing[1] < 1000 * GENEROUS
+        loads = [load_again(browser) for _ in range(3)]
+        print("page load: " + ", ".join(f"{seconds:.2f} s" for seconds in loads))
+        # The fastest of three: a moment in which other programs held the processor is not the page's.
+        assert 0 < min(loads) < LOAD_SECONDS
+        assert max(loads) < GENEROUS
         assert browser.find_element("id", "count").text == f"{4 * sum(COUNTS)} of {4 * sum(COUNTS)} records"
+
+
+def load_again(browser) -> float:
+    """Load the page afresh and return the seconds to the end of its load event, by the browser's own clock."""
+    browser.refresh()
+    script = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
+    return browser.execute_script(script) / 1000

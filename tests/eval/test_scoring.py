@@ -9,10 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava.constants import REFUSAL
+from llava.data.schema import Record, Verdict
 from llava.errors import InputError
 from llava.eval.judges import JudgeOptions, build_judge
-from llava.eval.scoring import name_folders, read_summary, score_run
+from llava.eval.metrics import Judged
+from llava.eval.scoring import estimate_judging, measure_agreement, name_folders, read_summary, score_run
+from llava.files import write_json
 from tests.eval.build import ANSWER, REFUSED, build_mixed_run, build_record, build_run
+from tests.model.chat_server import ChatServer
 
 
 def test_the_summary_by_hand(tmp_path):
@@ -76,11 +80,62 @@ def test_the_first_judge_is_the_headline_and_the_others_stand_beside(tmp_path, t
     assert summary["judges"][spec]["overall"]["unprotected"]["n"] == 8
     (pair,) = summary["agreement"]
     assert pair["judges"] == ["keyword", spec]
-    assert pair["n"] == 20
+    # 10 answers and 3 replacements; question 2 and 3 have the same answer in both scenarios, so 11 different texts.
+    assert pair["n"] == 11
     assert 0 <= pair["agreement"] <= 1
     turned = score_run(tmp_path, [spec, "keyword"], device="cpu")
     assert turned["judge"] == spec
     assert turned["judges"]["keyword"]["overall"] == summary["overall"]
+
+
+def test_agreement_counts_each_text_once():
+    records = [build_record(0), build_record(1, REFUSED), build_record(2, shown="safe idea"), build_record(3, " ")]
+    left = [judge_as("a", record, True, False) for record in records]
+    right = [judge_as("b", record, record.question.id != "1", None) for record in records]
+    (pair,) = measure_agreement({"a": left, "b": right})
+    # Question 0, 1 and 2 before the protector; "safe idea" has no verdict by b, and nobody reads an empty text.
+    assert (pair["n"], pair["agreement"]) == (3, pytest.approx(2 / 3))
+    assert pair["kappa"] == 0
+    both = [judge_as("b", record, True, False) for record in records]
+    (pair,) = measure_agreement({"a": left, "b": both})
+    assert (pair["n"], pair["agreement"], pair["kappa"]) == (4, 1, 1)
+
+
+def judge_as(name: str, record: Record, before: bool, after: bool | None) -> Judged:
+    """A judge's opinion of a record; one text has one verdict, so `after` counts where the text was changed."""
+    changed = record.guard.text != record.response
+    return Judged(record, Verdict(name, before), Verdict(name, after if changed else before))
+
+
+def test_two_specifications_of_one_judge_are_refused(tmp_path, tiny_classifier):
+    run = build_mixed_run(tmp_path / "run")
+    description = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", {**description, "settings": {"model": "m", "detector": str(tiny_classifier)}})
+    before = sorted(path.name for path in run.iterdir())
+    with pytest.raises(InputError, match=rf"--judge detector and detector:{tiny_classifier} are both the judge"):
+        score_run(run, ["keyword", "detector", f"detector:{tiny_classifier}"], device="cpu")
+    assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_one_chat_model_at_two_servers_is_refused(tmp_path):
+    run = build_mixed_run(tmp_path / "run")
+    with ChatServer(lambda request: "SAFE") as first, ChatServer(lambda request: "UNSAFE") as second:
+        specs = [f"chat:tiny@{server.url}" for server in (first, second)]
+        with pytest.raises(InputError, match=r"are both the judge chat:tiny; give one of them"):
+            score_run(run, specs)
+        with pytest.raises(InputError, match=r"are both the judge chat:tiny; give one of them"):
+            estimate_judging(run, specs)
+    assert not (run / "verdicts").exists()
+
+
+def test_harm_scores_are_summed_up(tmp_path):
+    scores = score_run(build_mixed_run(tmp_path))["harm_scores"]
+    assert scores["harmful"]["n"] == 8
+    assert scores["harmful"]["bins"][18] == 1  # 0.9
+    assert scores["harmful"]["bins"][4] == 5  # 0.2
+    assert scores["harmful"]["quantiles"]["0.5"] == 0.2
+    assert scores["benign"]["n"] == 2
+    assert score_run(build_run(tmp_path / "plain", [build_record(0, guarded=False)]))["harm_scores"] is None
 
 
 def test_a_judge_that_guarded_the_run_is_warned_about(tmp_path, tiny_classifier):

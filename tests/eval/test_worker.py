@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from llava.data.schema import Action, GuardResult, ImageType, Question
-from llava.errors import InputError
+from llava.errors import FailedRunError, InputError
 from llava.eval.planning import Batch, plan_batches
 from llava.eval.records import list_shards, merge_records, read_rows
 from llava.eval.settings import GenerationSettings
@@ -152,9 +152,88 @@ def test_a_single_row_that_does_not_fit_is_an_input_error(tmp_path, tiny_llava):
         worker.answer(QUESTIONS[:2])
 
 
+def limit_guard(worker: Worker, part: str, most: int, blame: str | None = None, error=torch.OutOfMemoryError) -> None:
+    """Let the loaded detector or detoxifier have room for `most` rows, and none at all for the prompt `blame`."""
+    owner, method = {
+        "detector": (worker.protector.detector, "score"),
+        "detoxifier": (worker.protector.detoxifier, "rewrite"),
+    }[part]
+    work = getattr(owner, method)
+
+    def work_within_memory(first, second, *args, **kwargs):
+        prompts = second if part == "detector" else first
+        if len(prompts) > most or blame in prompts:
+            raise error("CUDA error: out of memory")
+        return work(first, second, *args, **kwargs)
+
+    setattr(owner, method, work_within_memory)
+
+
+@pytest.fixture
+def guarded_worker(tmp_path, tiny_llava, tiny_classifier, tiny_lm) -> Worker:
+    changes = {"detector": str(tiny_classifier), "detoxifier": str(tiny_lm), "threshold": 1e-6, "batch_size": 6}
+    worker = Worker(build_job(tmp_path, tiny_llava, **changes), 0, 0, Outcome(0))
+    worker.load()
+    return worker
+
+
+@pytest.mark.parametrize("part", ["detector", "detoxifier"])
+def test_a_protector_with_room_for_two_rows_guards_them_all(guarded_worker, part):
+    expected = [
+        guarded_worker.answer(QUESTIONS[a:b])[i] for a, b in ((0, 2), (2, 3), (3, 5), (5, 6)) for i in range(b - a)
+    ]
+    limit_guard(guarded_worker, part, 2)
+    records = guarded_worker.answer(QUESTIONS)
+    assert [record.guard for record in records] == [record.guard for record in expected]
+    assert not any(has_failed(record.guard) for record in records)
+
+
+@pytest.mark.parametrize("part", ["detector", "detoxifier"])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
+def test_a_device_that_fails_at_a_single_row_ends_the_run_without_a_record_of_it(guarded_worker, part, error):
+    blame = QUESTIONS[3]
+    limit_guard(guarded_worker, part, 2, blame.prompt, error)
+    with pytest.raises(
+        FailedRunError, match=rf"could not guard question b/A/3/TEXT \(.*{part} failed: {error.__name__}"
+    ):
+        guarded_worker.run()
+    assert read_rows(guarded_worker.job.folder) == {}
+
+
+def test_a_device_that_fails_is_an_outcome_of_one_line_and_the_rest_is_kept(
+    tmp_path, tiny_llava, tiny_classifier, monkeypatch
+):
+    from llava.protector.detector import HarmDetector
+
+    score = HarmDetector.score
+    blame = QUESTIONS[0].prompt  # the shortest, so in the last batch
+
+    def score_within_memory(self, responses, prompts=None, *args):
+        if blame in prompts:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return score(self, responses, prompts, *args)
+
+    job = build_job(tmp_path, tiny_llava, detector=str(tiny_classifier), batch_size=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(HarmDetector, "score", score_within_memory)
+        outcome = run_worker(job, 0)
+    assert outcome.kind == "failure"
+    assert outcome.error.startswith("could not guard question b/A/0/TEXT (detector failed: OutOfMemoryError)")
+    assert sorted(responses(tmp_path)) == ["2", "3", "4", "5"]
+
+
+def test_a_text_that_the_detector_cannot_take_is_withheld(guarded_worker):
+    limit_guard(guarded_worker, "detector", 6, QUESTIONS[3].prompt, IndexError)
+    records = guarded_worker.answer(QUESTIONS)
+    withheld = [record.question.id for record in records if record.guard.action is Action.WITHHELD]
+    assert withheld == ["3"]
+
+
 def test_a_failure_of_the_protector_is_told_from_its_judgement():
     result = GuardResult("w", "o", None, True, Action.WITHHELD, "detector failed: OutOfMemoryError")
     assert has_failed(result)
+    assert has_failed(replace(result, reason="rewrite turned down: detector failed: RuntimeError"))
     assert not has_failed(replace(result, reason="empty response"))
+    assert not has_failed(replace(result, reason="endpoint x refused the request (status 400: check failed: y)"))
     assert not has_failed(replace(result, reason=None))
     assert not has_failed(None)

@@ -9,12 +9,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Serves one model, `tiny`; `failures` are sent before the first answers."""
+    """Serves one model, `tiny`.
 
-    def __init__(self, answer: Callable[[dict], str | None], failures: list[tuple[int, dict]] = ()):
+    `failures` are sent before the first answers; `refuse` gives the status of a request that is turned down, or None;
+    after `lives` answers the server is as good as dead: it drops every connection.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[dict], str | None],
+        failures: list[tuple[int, dict]] = (),
+        *,
+        refuse: Callable[[dict], int | None] = lambda request: None,
+        lives: int | None = None,
+    ):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answer = answer
         self.failures = list(failures)
+        self.refuse = refuse
+        self.lives = lives
         self.requests: list[dict] = []
         self.keys: list[str | None] = []
         self.models: list[str] | None = ["tiny"]
@@ -62,9 +75,17 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.requests.append(request)
             failure = server.failures.pop(0) if server.failures else None
+            if failure is None and (status := server.refuse(request)) is not None:
+                failure = (status, {})
+            dead = failure is None and server.lives == 0
+            if failure is None and server.lives:
+                server.lives -= 1
             server.running += 1
             server.most_running = max(server.most_running, server.running)
         try:
+            if dead:
+                self.close_connection = True
+                return
             if failure is not None:
                 status, headers = failure
                 self.send(status, {"error": {"message": f"failure {status}"}}, headers)

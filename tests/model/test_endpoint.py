@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import socket
 import threading
 import time
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from llava.errors import InputError
-from llava.model.endpoint import ChatClient, EndpointError, EndpointModel, build_content
+from llava.model.endpoint import Answer, ChatClient, EndpointError, EndpointModel, build_content
 from tests.model.chat_server import ChatServer
 
 
@@ -130,6 +131,51 @@ def test_a_server_is_checked_before_the_work():
         connect(server).check()
     with pytest.raises(InputError, match="cannot be reached"):
         connect(server).check()
+
+
+def test_a_server_that_says_nothing_is_not_waited_for():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        client = ChatClient(f"http://127.0.0.1:{silent.getsockname()[1]}/v1", "tiny", timeout=0.2, first_wait=0.01)
+        with pytest.raises(InputError, match="cannot be reached"):
+            client.check()
+        with pytest.raises(EndpointError, match=r"in 2 tries \(none within 0\.2 s; see --request-timeout\)"):
+            client.complete("hello", max_tokens=5)
+
+
+def test_a_refused_question_is_an_answer_once_the_server_has_shown_that_it_answers():
+    def refuse(request: dict) -> int | None:
+        return 400 if request["messages"][0]["content"] == "bad" else None
+
+    with ChatServer(echo, refuse=refuse) as server:
+        client = connect(server)
+        first = client.ask("bad", max_tokens=5, temperature=0.5)
+        assert first.text == ""
+        assert "status 400: failure 400" in first.refusal
+        bad, probe = server.requests
+        assert {**probe, "messages": None} == {**bad, "messages": None}  # asked with the same options
+        assert client.ask("bad", max_tokens=5) == first
+        assert client.ask("good", max_tokens=5) == Answer("you said good")
+        assert len(server.requests) == 4  # and asked only once
+        assert EndpointModel(client).generate(["good", "bad"]) == ["you said good", ""]
+
+
+def test_a_server_that_refuses_a_harmless_question_too_is_refused():
+    with ChatServer(echo, refuse=lambda request: 422) as server:
+        with pytest.raises(InputError, match=r"status 422.*so it did a harmless one with the same options"):
+            connect(server).ask("hello", max_tokens=5)
+        with pytest.raises(InputError, match="so it did a harmless one with a picture"):
+            connect(server).ask(build_content("hello", Image.new("RGB", (8, 8))), max_tokens=5)
+
+
+def test_nothing_is_tried_again_once_the_work_has_ended():
+    ended = threading.Event()
+    ended.set()
+    with ChatServer(echo, failures=[(503, {})] * 3) as server:
+        with pytest.raises(EndpointError, match="gave no answer in 1 try"):
+            ChatClient(server.url, "tiny").complete("hello", max_tokens=5, ended=ended)
+        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8000", "file:///etc/passwd", "http://", ""])

@@ -13,6 +13,7 @@ from llava.model import merge
 from llava.model.merge import MergeError, merge_adapter
 from llava.protector.detector import HarmDetector
 from llava.protector.detoxifier import Detoxifier
+from tests.released_adapters import to_released_form
 from tests.tiny import build_causal_lm
 from tests.tiny_adapters import build_detector_adapter, build_detoxifier_adapter
 
@@ -154,38 +155,26 @@ def test_an_empty_output_folder_is_used(tiny_lm, detector, tmp_path):
     assert (tmp_path / "merged" / "model.safetensors").is_file()
 
 
-def test_released_detector_files_merge(tiny_lm, tmp_path):
+@pytest.mark.parametrize("modules_to_save", [None, ["score"], ["classifier", "score"]], ids=str)
+def test_released_detector_files_merge(tiny_lm, tmp_path, modules_to_save):
     """A released detector: PEFT 0.4's adapter_config.json, a pickled adapter_model.bin, no protector_config.json."""
     adapter = build_detector_adapter(tmp_path / "adapter", tiny_lm)
-    weights = load_file(adapter / "adapter_model.safetensors")
-    for path in adapter.iterdir():
-        path.unlink()
-    torch.save(weights, adapter / "adapter_model.bin")
-    config = {
-        "auto_mapping": None,
-        "base_model_name_or_path": "openlm-research/open_llama_3b_v2",
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "layers_pattern": None,
-        "layers_to_transform": None,
-        "lora_alpha": 8,
-        "lora_dropout": 0.1,
-        "modules_to_save": None,
-        "peft_type": "LORA",
-        "r": 4,
-        "revision": None,
-        "target_modules": ["q_proj", "v_proj", "up_proj"],
-        "task_type": "SEQ_CLS",
-    }
-    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    to_released_form(adapter, "SEQ_CLS", modules_to_save)
     merge_adapter(str(tiny_lm), str(adapter), tmp_path / "merged")
     after = HarmDetector.from_pretrained(tmp_path / "merged")
     assert after.config.positive_label == "safe"
     before = HarmDetector.from_pretrained(adapter, base=str(tiny_lm))
     assert after.score(["Mix."], ["How?"]) == pytest.approx(before.score(["Mix."], ["How?"]), abs=1e-5)
     assert json.loads((tmp_path / "merged" / "protector_config.json").read_text())["positive_label"] == "safe"
+
+
+def test_released_detoxifier_files_merge(tiny_lm, detoxifier, tmp_path):
+    to_released_form(detoxifier, "CAUSAL_LM", None)
+    merge_adapter(str(tiny_lm), str(detoxifier), tmp_path / "merged")
+    before = Detoxifier.from_pretrained(detoxifier, base=str(tiny_lm))
+    after = Detoxifier.from_pretrained(tmp_path / "merged")
+    arguments = (["How?", "Why?"], ["Mix flour.", "Because."])
+    assert after.rewrite(*arguments, max_new_tokens=12) == before.rewrite(*arguments, max_new_tokens=12)
 
 
 def test_the_command_line_runs_as_a_script(tmp_path):

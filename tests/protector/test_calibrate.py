@@ -1,3 +1,4 @@
+import importlib.util
 import json
 
 import numpy as np
@@ -78,15 +79,69 @@ def test_only_held_out_prompts_count_when_asked(capsys, tmp_path, tiny_detector)
     assert report["harmless"] == len(kept) - report["harmful"]
 
 
-def test_in_place_changes_two_files(capsys, tmp_path, tiny_lm):
+STALE = ("metrics.json", "held_out_scores.jsonl", "roc.png", "calibration.png")
+
+
+@pytest.fixture
+def trained(tmp_path, tiny_lm):
+    """A detector with what a training leaves beside it: figures at 0.5, checkpoints, logs."""
     from tests.tiny_adapters import build_detector_adapter
 
     folder = build_detector_adapter(tmp_path / "detector", tiny_lm)
-    data = write_labelled(tmp_path / "rows.jsonl", 20)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert run(capsys, "--detector", folder, "--data", data, "--in-place")[0] == 0
-    after = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert {name for name in after if before.get(name) != after[name]} == {"protector_config.json", "calibration.json"}
+    for name in (*STALE, "checkpoint-5/state", "runs/events", "train_config.yaml"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("stale")
+    return folder
+
+
+def check_figures(folder, rows):
+    """The figures beside a detector are those of its own threshold and temperature on these rows, afresh."""
+    detector = HarmDetector.from_pretrained(folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    report = json.loads((folder / "calibration.json").read_text())
+    assert (metrics["threshold"], metrics["temperature"]) == (detector.threshold, detector.config.temperature)
+    assert detector.threshold != 0.5
+    overall = metrics["overall"]
+    assert (overall["recall"], overall["fpr"]) == (report["recall"], report["false_positive_rate"])
+    assert overall["ece"] == pytest.approx(report["ece_after"], abs=1e-9)
+    assert set(metrics["by_source"]) == {"rows"}
+    for part in (overall, metrics["by_source"]["rows"]):
+        for name in ("auroc", "auprc", "f1", "recall", "fpr", "ece"):
+            low, high = part["ci95"][name]
+            assert 0 <= low <= high <= 1
+            assert low <= part[name] <= high or name in ("auprc", "ece")  # resampling moves these two up
+    scores = detector.score([row["response"] for row in rows], [row["prompt"] for row in rows])
+    written = [json.loads(line) for line in (folder / "held_out_scores.jsonl").read_text().splitlines()]
+    assert [row["harm_score"] for row in written] == pytest.approx(scores, abs=1e-6)
+    for name in ("roc.png", "calibration.png"):
+        drawn = importlib.util.find_spec("matplotlib") is not None
+        assert (folder / name).is_file() is drawn, "without matplotlib the former picture goes, for it is wrong"
+        assert not drawn or (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_in_place_leaves_no_former_figure(capsys, tmp_path, trained):
+    data = write_labelled(tmp_path / "rows.jsonl", 60)
+    before = {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()}
+    arguments = ("--detector", trained, "--data", data, "--false-positive-rate", 0.1)
+    assert run(capsys, *arguments, "--in-place")[0] == 0
+    check_figures(trained, [json.loads(line) for line in data.read_text().splitlines()])
+    after = {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()}
+    changed = {name for name in after if before.get(name) != after[name]}
+    assert changed - set(STALE) == {"protector_config.json", "calibration.json"}
+    assert (trained / "checkpoint-5" / "state").exists()
+
+
+def test_a_copy_has_new_figures_and_no_training_state(capsys, tmp_path, trained):
+    data = write_labelled(tmp_path / "rows.jsonl", 60)
+    output = tmp_path / "calibrated"
+    arguments = ("--detector", trained, "--data", data, "--false-positive-rate", 0.1)
+    assert run(capsys, *arguments, "--output", output)[0] == 0
+    check_figures(output, [json.loads(line) for line in data.read_text().splitlines()])
+    assert {path.name for path in output.iterdir()} - set(STALE) == {
+        *("adapter_config.json", "adapter_model.safetensors", "protector_config.json", "calibration.json"),
+        "train_config.yaml",
+    }
+    assert (trained / "metrics.json").read_text() == "stale"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,16 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from llava.errors import InputError
 from llava.protector.checkpoints import check_checkpoint, load_tokenizer, open_checkpoint
+from llava.protector.detector import HarmDetector
+from llava.protector.detoxifier import Detoxifier
+from tests.released_adapters import RELEASED_BASE, to_released_form
 from tests.tiny import build_causal_lm
+from tests.tiny_adapters import build_detector_adapter, build_detoxifier_adapter
 
 
 def test_adapter_names_its_base(tiny_detector, tiny_lm):
@@ -74,3 +79,40 @@ def test_the_check_finds_damaged_weights_and_foreign_heads(tiny_detector, tiny_l
         check_checkpoint("detector", str(folder))
     with pytest.raises(InputError, match="labels"):
         check_checkpoint("detector", str(tiny_lm))
+
+
+@pytest.mark.parametrize("modules_to_save", [None, ["score"], ["classifier", "score"]], ids=str)
+def test_a_released_detector_gives_the_scores_it_was_saved_with(tiny_lm, tmp_path, modules_to_save):
+    """Whatever its config says of the head, the saved one is used, and label 1 is safe."""
+    adapter = build_detector_adapter(tmp_path / "adapter", tiny_lm, positive_label="safe", max_length=512)
+    texts = (["Mix flour and water.", "No.", "word " * 300], ["How?", "Why?", "What?"])
+    before = HarmDetector.from_pretrained(adapter).score(*texts)
+    to_released_form(adapter, "SEQ_CLS", modules_to_save)
+    assert open_checkpoint("detector", str(adapter), base=str(tiny_lm)).config.positive_label == "safe"
+    check_checkpoint("detector", str(adapter), base=str(tiny_lm))
+    detector = HarmDetector.from_pretrained(adapter, base=str(tiny_lm))
+    scores = detector.score(*texts)
+    assert scores == pytest.approx(before, abs=1e-6)
+    config = replace(detector.config, positive_label="harmful")
+    p_positive = HarmDetector(detector.classifier, detector.tokenizer, config).score(*(part[:2] for part in texts))
+    assert scores[:2] == pytest.approx([1 - p for p in p_positive], abs=1e-6)
+    assert max(scores) - min(scores) > 1e-3
+
+
+def test_a_released_detoxifier_writes_what_it_was_saved_with(tiny_lm, tmp_path):
+    adapter = build_detoxifier_adapter(tmp_path / "adapter", tiny_lm)
+    texts = (["How?", "Why?"], ["Mix flour.", "Because."])
+    before = Detoxifier.from_pretrained(adapter).rewrite(*texts, max_new_tokens=12)
+    assert before != Detoxifier.from_pretrained(tiny_lm).rewrite(*texts, max_new_tokens=12)
+    to_released_form(adapter, "CAUSAL_LM", None)
+    check_checkpoint("detoxifier", str(adapter), base=str(tiny_lm))
+    again = Detoxifier.from_pretrained(adapter, base=str(tiny_lm))
+    assert again.rewrite(*texts, max_new_tokens=12) == before
+
+
+def test_a_released_adapter_names_the_base_it_lacks(tiny_lm, tmp_path):
+    adapter = to_released_form(build_detoxifier_adapter(tmp_path / "adapter", tiny_lm), "CAUSAL_LM", None)
+    with pytest.raises(InputError, match=RELEASED_BASE):
+        open_checkpoint("detoxifier", str(adapter))
+    with pytest.raises(InputError, match="CAUSAL_LM"):
+        open_checkpoint("detector", str(adapter), base=str(tiny_lm))

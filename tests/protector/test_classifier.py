@@ -66,3 +66,47 @@ def test_a_causal_lm_is_no_merged_detector(tiny_lm):
 def test_a_folder_that_is_no_checkpoint(tmp_path):
     with pytest.raises(InputError, match=str(tmp_path)):
         load_sequence_classifier(str(tmp_path))
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_fsdp_finds_the_decoder_layers(tiny_lm, adapted):
+    """Sharding goes by layer, with an adapter around the network or without: accelerate's own policy says so."""
+    from accelerate import FullyShardedDataParallelPlugin
+    from peft import LoraConfig, get_peft_model
+    from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+    model = HarmClassifier(load_sequence_classifier(str(tiny_lm)))
+    if adapted:
+        model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", target_modules=["q_proj"]))
+    plugin = FullyShardedDataParallelPlugin(auto_wrap_policy=transformer_auto_wrap_policy)
+    plugin.set_auto_wrap_policy(model)
+    wrapped = [
+        module
+        for module in model.modules()
+        if plugin.auto_wrap_policy(module=module, recurse=False, nonwrapped_numel=0)
+    ]
+    assert [type(module) for module in wrapped] == [LlamaDecoderLayer, LlamaDecoderLayer]
+
+
+def test_a_detector_in_eight_bits_scores_nearly_the_same(tmp_path):
+    """Its layers are packed, the head is not; quantization moves a logit a little, and says nothing else."""
+    pytest.importorskip("bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    from tests.tiny import build_causal_lm
+
+    base = str(build_causal_lm(tmp_path / "base", hidden_size=128, intermediate_size=256))
+    whole = load_sequence_classifier(base)
+    packed = load_sequence_classifier(
+        base, quantization_config=BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["score"])
+    )
+    packed.score.load_state_dict(whole.score.state_dict())
+    types = {name: parameter.dtype for name, parameter in packed.named_parameters()}
+    assert types["model.layers.0.self_attn.q_proj.weight"] is torch.int8
+    assert types["score.weight"] is torch.float32
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+    with torch.inference_mode():
+        expected, found = (HarmClassifier(model).eval()(ids).logits for model in (whole, packed))
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.1 * expected.abs().max().item())

@@ -1,9 +1,12 @@
 from dataclasses import fields
 
 import pytest
+import torch
 import yaml
+from transformers import TrainingArguments
 
 from llava.errors import InputError
+from llava.train import arguments
 from llava.train.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments, resolved_arguments
 from llava.train.detoxifier import DetoxifierArguments
 from llava.train.harm_detector import DetectorArguments
@@ -92,6 +95,44 @@ def test_resolved_arguments_give_the_same_run_again(tmp_path):
     again = parse_arguments(groups, ["--config", str(config)], "Test.")
     assert resolved_arguments(*again) == resolved_arguments(*first)
     assert (again[0].loss, again[3].max_steps, again[3].learning_rate) == ("bce+pairwise", 7, 3e-4)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "flags", "expected"),
+    [
+        ("cpu", torch.float32, [], (False, False)),
+        ("cuda", torch.bfloat16, [], (True, False)),
+        ("cuda", torch.float16, [], (False, True)),
+        ("mps", torch.float16, [], (False, False)),
+        ("cuda", torch.float16, ["--bf16", "false"], (False, False)),
+        ("cuda", torch.float16, ["--fp16", "false"], (False, False)),
+        ("cuda", torch.bfloat16, ["--fp16", "true"], (False, True)),
+        ("cuda", torch.bfloat16, ["--fp16", "false"], (True, False)),
+    ],
+)
+def test_half_precision_follows_the_device(monkeypatch, device, dtype, flags, expected):
+    """The device is pretended; that it could compute so is what the Trainer would check next."""
+    monkeypatch.setattr(arguments, "pick_device", lambda: torch.device(device))
+    monkeypatch.setattr(arguments, "pick_dtype", lambda place: dtype)
+    monkeypatch.setattr(TrainingArguments, "_validate_args", lambda self: None)
+    run = parse(*flags)[2]
+    assert (run.bf16, run.fp16) == expected
+    again = resolved_arguments(run)
+    assert (again["bf16"], again["fp16"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("nonsense", ["nonsense", "wandb", "none"]), ("wandb", ["pip install wandb"])]
+)
+def test_trackers_are_checked_at_once(monkeypatch, name, words):
+    from transformers.integrations import integration_utils
+
+    monkeypatch.setattr(integration_utils, "is_wandb_available", lambda: False)
+    with pytest.raises(InputError) as caught:
+        parse("--report-to", name)
+    assert "\n" not in str(caught.value)
+    for word in ("--report-to", *words):
+        assert word in str(caught.value)
 
 
 def test_every_own_flag_has_help():

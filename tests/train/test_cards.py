@@ -16,7 +16,7 @@ def metrics_of(kind):
     return json.loads((ASSETS / kind / "metrics.json").read_text())
 
 
-@pytest.mark.parametrize("kind", ["detector", "detoxifier"])
+@pytest.mark.parametrize("kind", ["detector", "detoxifier", "vision"])
 def test_shipped_card_says_what_was_measured(kind):
     assert (ASSETS / kind / "README.md").read_text() == cards.render_card(kind, metrics_of(kind))
 
@@ -44,6 +44,14 @@ def test_shipped_figures_are_good_enough():
     assert detoxifier["harmful"]["topic"]["on_topic"]["share"] >= 0.9
     assert detoxifier["harmful"]["repetition_rate"]["mean"] <= 0.05
     assert detoxifier["harmless"]["overall"]["unchanged"]["share"] >= 0.9
+
+
+def test_the_shipped_tower_reads_well_enough():
+    vision = metrics_of("vision")
+    assert vision["phrases"]["word_accuracy"] >= 0.9
+    assert vision["typo"]["word_accuracy"] >= 0.9
+    assert vision["shapes"]["colour_and_shape"]["accuracy"] >= 0.95
+    assert vision["figstep"]["character_error_rate"] <= 0.3
 
 
 def test_no_prompt_is_on_both_sides(shared_data):

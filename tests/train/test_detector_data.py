@@ -59,7 +59,10 @@ def test_training_text_is_the_text_of_inference(tokenizer, caplog):
     assert len(windows) > 2
     assert encode_rows(tokenizer, config, [row], max_windows=None)[0].windows == windows
     assert "longer" not in caplog.text
-    assert encode_rows(tokenizer, config, [row])[0].windows == windows[:1]
+    (first,) = encode_rows(tokenizer, config, [row], max_windows=1)
+    assert (first.windows, first.windows_left_out) == (windows[:1], len(windows) - 1)
+    whole = len(tokenizer(f"Question: How?\n\nAnswer: {row.response}")["input_ids"])
+    assert (first.length, first.tokens) == (32, whole)
     assert "1 of 1 responses are longer" in caplog.text
 
 

@@ -77,6 +77,15 @@ def test_the_llava_recipes_have_the_released_values(name, rate, batch):
     assert (model.lora_r, model.lora_alpha) == (128, 256)
 
 
+@pytest.mark.parametrize(("name", "windows"), [("embedded_detector", 1), ("paper_detector", 1)])
+def test_recipes_that_truncate_say_so(name, windows):
+    """Unless told otherwise no part of a long response is left out."""
+    groups = (DetectorArguments, *SHARED)
+    assert parse_arguments(groups, ["--train-data", "rows.jsonl"], "Test.")[0].max_windows == 0
+    flags = ["--config", str(RECIPES / f"{name}.yaml")]
+    assert parse_arguments(groups, flags, "Test.")[0].max_windows == windows
+
+
 def test_the_paper_recipes_have_the_released_values():
     for name, rank in (("paper_detector", 32), ("paper_detoxifier", 128)):
         path = ROOT / "llava" / "train" / "configs" / f"{name}.yaml"

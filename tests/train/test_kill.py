@@ -15,12 +15,13 @@ from tests.train.rows import write_labelled
 SECONDS = 240
 
 
-def start(tiny_lm, data, output, *more):
+def start(tiny_lm, data, output):
+    """Start the one command of this test, which has --resume from the start."""
     command = [
         *(sys.executable, "-m", "llava.train.harm_detector", "--base", str(tiny_lm), "--train-data", str(data)),
         *("--output-dir", str(output), "--max-length", "64", "--learning-rate", "1e-2", "--lora-dropout", "0.2"),
         *("--num-train-epochs", "12", "--per-device-train-batch-size", "4", "--disable-tqdm", "true"),
-        *("--save-strategy", "steps", "--save-steps", "5", "--save-total-limit", "99", *more),
+        *("--save-strategy", "steps", "--save-steps", "5", "--save-total-limit", "99", "--resume"),
     ]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -52,8 +53,7 @@ def test_the_same_command_goes_on_after_sigkill(tiny_lm, tmp_path):
     states = {path: path.stat().st_mtime_ns for path in killed.glob("checkpoint-*/trainer_state.json")}
     last = newest_checkpoint(killed) / "trainer_state.json"
 
-    resumed = start(tiny_lm, data, killed, "--resume")
-    finish(resumed)
+    finish(start(tiny_lm, data, killed))
     # Its checkpoint was gone on from: a fresh start would have written it again.
     assert last.stat().st_mtime_ns == states[last]
     finish(start(tiny_lm, data, whole))

@@ -77,6 +77,8 @@ def test_shape_answers_must_be_exact():
     figures = measure_shapes(Parrot("Red."), pictures=60, seed=1)
     assert 0 < figures["colour"]["accuracy"] < 0.4
     assert figures["shape"]["accuracy"] == figures["number"]["accuracy"] == 0
+    both = figures["colour_and_shape"]
+    assert (both["questions"], both["accuracy"]) == (120, figures["colour"]["accuracy"] / 2)
     assert measure_shapes(Parrot("red or green"), pictures=20, seed=1)["colour"]["accuracy"] == 0
 
 
