@@ -27,6 +27,7 @@ from llava.train.arguments import (
 )
 from llava.train.common import (
     add_adapter,
+    end_process,
     load_base_tokenizer,
     loading_options,
     prepare_output,
@@ -105,4 +106,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end_process(main())
