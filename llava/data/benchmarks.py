@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from llava.data.contrast_pairs import load_pairs
 from llava.data.figstep import load_figstep
 from llava.data.images import check_images
-from llava.data.jailbreakbench import load_jailbreakbench, load_jailbreakbench_pairs
+from llava.data.jailbreakbench import load_jailbreakbench
 from llava.data.mm_safetybench import load_mm_safetybench
-from llava.data.mossbench import load_mossbench, load_mossbench_pairs
+from llava.data.mossbench import load_mossbench
 from llava.data.question_files import SUFFIXES, load_question_file
 from llava.data.sample import load_sample, load_sample_benign
 from llava.data.schema import ImageType, RecordKey
@@ -31,10 +32,17 @@ BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
     "xstest": load_xstest,
     "mossbench": load_mossbench,
     "mossbench_contrast": partial(load_mossbench, name="mossbench_contrast", contrast=True),
-    "mossbench_pairs": load_mossbench_pairs,
+    "mossbench_pairs": partial(
+        load_pairs, name="mossbench_pairs", unsafe=partial(load_mossbench, contrast=True), safe=load_mossbench
+    ),
     "jailbreakbench": load_jailbreakbench,
     "jailbreakbench_benign": partial(load_jailbreakbench, name="jailbreakbench_benign", benign=True),
-    "jailbreakbench_pairs": load_jailbreakbench_pairs,
+    "jailbreakbench_pairs": partial(
+        load_pairs,
+        name="jailbreakbench_pairs",
+        unsafe=load_jailbreakbench,
+        safe=partial(load_jailbreakbench, benign=True),
+    ),
 }
 """Every benchmark by its name; each loader takes the data root and the selection."""
 

@@ -10,7 +10,9 @@ A protector that looks at single words treats both alike; one that understands t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from llava.data.selection import Benchmark, Selection
@@ -65,6 +67,32 @@ def expand_pair(row: dict[str, Any], where: str) -> list[dict[str, Any]]:
         }
         for side, harmful in _SIDES
     ]
+
+
+def load_pairs(
+    data_root: str | Path | None = None,
+    selection: Selection | None = None,
+    *,
+    name: str,
+    unsafe: Callable[[str | Path | None], Benchmark],
+    safe: Callable[[str | Path | None], Benchmark],
+) -> Benchmark:
+    """Load both sides of a benchmark, to be scored as pairs got right on both sides.
+
+    Args:
+        data_root: Where the loaders look for their files; both sides are needed.
+        selection: See `join_sides`.
+        name: What the benchmark is called in the records.
+        unsafe: Loads the questions that should be refused.
+        safe: Loads their counterparts.
+
+    Returns:
+        Each unsafe question before its safe counterpart.
+
+    Raises:
+        InputError: When the files are not found or a row is not of the benchmark's shape.
+    """
+    return join_sides(name, unsafe(data_root), safe(data_root), selection or Selection())
 
 
 def join_sides(name: str, unsafe: Benchmark, safe: Benchmark, selection: Selection) -> Benchmark:

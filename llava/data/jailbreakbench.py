@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llava.data.contrast_pairs import PAIR, join_sides
+from llava.data.contrast_pairs import PAIR
 from llava.data.roots import find_below
 from llava.data.schema import ImageType, Question
 from llava.data.selection import Benchmark, Selection
@@ -60,23 +60,3 @@ def load_jailbreakbench(
             )
         )
     return Benchmark(name, selection.take(selection.filter(questions, name)))
-
-
-def load_jailbreakbench_pairs(
-    data_root: str | Path | None = None, selection: Selection | None = None, *, name: str = "jailbreakbench_pairs"
-) -> Benchmark:
-    """Load both sides of JBB-Behaviors, to be scored as pairs got right on both sides.
-
-    Args:
-        data_root: See `load_jailbreakbench`; both files are needed.
-        selection: See `join_sides`.
-        name: What the benchmark is called in the records.
-
-    Returns:
-        200 questions, each harmful one before its benign counterpart.
-
-    Raises:
-        InputError: When a file is not found or a row is not of the benchmark's shape.
-    """
-    harmful, benign = (load_jailbreakbench(data_root, benign=side) for side in (False, True))
-    return join_sides(name, harmful, benign, selection or Selection())

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llava.data.contrast_pairs import PAIR, join_sides
+from llava.data.contrast_pairs import PAIR
 from llava.data.images import find_image
 from llava.data.roots import find_below
 from llava.data.schema import ImageType, Question
@@ -58,26 +58,6 @@ def load_mossbench(
     questions = [_build_question(identity, row, name, contrast, folder, path) for identity, row in rows.items()]
     present, missing = leave_out_missing(selection.filter(questions, name), name, _REMEDY)
     return Benchmark(name, selection.take(present), missing)
-
-
-def load_mossbench_pairs(
-    data_root: str | Path | None = None, selection: Selection | None = None, *, name: str = "mossbench_pairs"
-) -> Benchmark:
-    """Load both sides of MOSSBench, to be scored as pairs got right on both sides.
-
-    Args:
-        data_root: See `load_mossbench`; both sides are needed.
-        selection: See `join_sides`.
-        name: What the benchmark is called in the records.
-
-    Returns:
-        600 questions, each unsafe one before the harmless one about the same image.
-
-    Raises:
-        InputError: When the files are not found or a row is not of the benchmark's shape.
-    """
-    unsafe, harmless = (load_mossbench(data_root, contrast=side) for side in (True, False))
-    return join_sides(name, unsafe, harmless, selection or Selection())
 
 
 def _build_question(
