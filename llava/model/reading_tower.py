@@ -114,8 +114,7 @@ class ReadingTower(PreTrainedModel):
 
     def look_up(self, spelling: torch.Tensor) -> torch.Tensor:
         """Return the log-likelihood of every token of the lexicon: (…, places, letters) -> (…, K)."""
-        places = self.lexicon.long().T
-        return sum(spelling[..., place, :][..., letters] for place, letters in enumerate(places))
+        return spelling.flatten(-2) @ one_hot_spellings(self.lexicon, self.config.num_letters)
 
     def words(self) -> torch.Tensor:
         """Return which tokens have two letters or more, (K,) bool."""
@@ -147,6 +146,11 @@ class ReadingTower(PreTrainedModel):
         words = front.softmax(dim=-1).to(kind)
         slots = place_in_slots(words, taken, config.num_slots)
         return BaseModelOutputWithPooling(last_hidden_state=slots, hidden_states=(slots,))
+
+
+def one_hot_spellings(lexicon: torch.Tensor, letters: int) -> torch.Tensor:
+    """Return the lexicon as a matrix that adds up the letters' scores for each token: (places * letters, K)."""
+    return F.one_hot(lexicon.long(), letters).flatten(1).T.float()
 
 
 def present_cells(presence: torch.Tensor, tokens: torch.Tensor, repeatable: torch.Tensor) -> torch.Tensor:

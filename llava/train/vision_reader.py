@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
 
-from llava.model.reading_tower import ReadingTower, ReadingTowerConfig
+from llava.model.reading_tower import ReadingTower, ReadingTowerConfig, one_hot_spellings
 from llava.train.vision_targets import BLANK, LETTERS, Batch
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -78,18 +78,13 @@ class Reader(nn.Module):
         tower = self.vision_tower
         with torch.autocast("cpu", dtype=torch.bfloat16):
             cells, _ = self.features(pixels)
-            likelihood, present = tower.say(cells)
+        likelihood, present = tower.say(cells.float())
         return torch.where(present, likelihood.argmax(-1), BLANK)
 
 
 def total(losses: dict[str, torch.Tensor]) -> torch.Tensor:
     """Weigh the parts of the loss."""
     return sum(weight * losses[part] for part, weight in WEIGHTS.items())
-
-
-def one_hot_spellings(lexicon: torch.Tensor, letters: int) -> torch.Tensor:
-    """Return the lexicon as a matrix that adds up the letters' scores for each token: (places * letters, K)."""
-    return F.one_hot(lexicon.long(), letters).flatten(1).T.float()
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
