@@ -21,10 +21,11 @@ GOAL = 5.0
 
 def add_arguments(parser: argparse._ArgumentGroup) -> None:
     """Add the options that set the size of the measurement and the models."""
-    parser.add_argument("--evaluation-questions", type=int, default=24, help="questions of the sample benchmark [24]")
+    parser.add_argument("--evaluation-questions", type=int, default=128, help="questions of the sample benchmark [128]")
     parser.add_argument("--evaluation-new-tokens", type=int, default=48, help="longest answer, in tokens [48]")
     parser.add_argument("--evaluation-batch-size", default="32", help="questions a batch on our side, or auto [32]")
-    parser.add_argument("--evaluation-repeats", type=int, default=2, help="how often each side is measured [2]")
+    parser.add_argument("--evaluation-repeats", type=int, default=1, help="how often each side is measured [1]")
+    parser.add_argument("--evaluation-dtype", default="auto", help="floating-point type of both sides [auto]")
     for part in ("model", "detector", "detoxifier"):
         parser.add_argument(f"--evaluation-{part}", default="embedded", help=f"{part} of both sides [embedded]")
 
@@ -38,9 +39,10 @@ def measure(options: argparse.Namespace) -> Iterator[Measurement]:
     from llava.protector.detoxifier import Detoxifier
 
     questions = load_benchmark("sample", limit=options.evaluation_questions).questions
-    model = load_mllm(resolve_mllm(options.evaluation_model))
-    detector = HarmDetector.from_pretrained(options.evaluation_detector)
-    detoxifier = Detoxifier.from_pretrained(options.evaluation_detoxifier)
+    dtype = options.evaluation_dtype
+    model = load_mllm(resolve_mllm(options.evaluation_model), dtype=dtype)
+    detector = HarmDetector.from_pretrained(options.evaluation_detector, dtype=dtype)
+    detoxifier = Detoxifier.from_pretrained(options.evaluation_detoxifier, dtype=dtype)
 
     def ask_one_by_one(repeat: int) -> float:
         from llava.data.images import open_image
@@ -84,6 +86,7 @@ def run_batched(options: argparse.Namespace, output: Path, num_questions: int) -
         max_new_tokens=options.evaluation_new_tokens,
         batch_size=size if size == "auto" else int(size),
         num_processes=1,
+        dtype=options.evaluation_dtype,
     )
     start = time.perf_counter()
     run_generation(settings)

@@ -23,8 +23,7 @@ ROUNDING = "AUTO,STRICT"
 ENDPOINT_BATCH_SIZE = 32
 """Questions that a process claims together; how many are asked at a time is `concurrency`."""
 MAX_AUTO_BATCH_SIZE = 32
-MAX_CPU_BATCH_SIZE = 16
-"""Beyond it a CPU's throughput grows little, and a kill costs more."""
+"""Most rows that `auto` takes: a batch is what a kill costs."""
 ROW_SHARE = 14
 """Memory that `auto` plans for a row is this part of the weights: 1 GiB for the cache and activations of a 7B model in
 half precision, with a picture and a long answer."""
@@ -127,12 +126,12 @@ def choose_batch_size(device: torch.device, model_bytes: int, sharers: int = 1) 
     import torch
 
     if device.type == "cuda":
-        memory, most = torch.cuda.get_device_properties(device).total_memory, MAX_AUTO_BATCH_SIZE
+        memory = torch.cuda.get_device_properties(device).total_memory
     else:
-        memory, most = measure_host_memory() // 2, MAX_CPU_BATCH_SIZE
+        memory = measure_host_memory() // 2
     memory //= sharers
     bytes_per_row = max(LEAST_BYTES_PER_ROW, model_bytes // ROW_SHARE)
-    rows = max(1, min(most, (memory - model_bytes) // bytes_per_row))
+    rows = max(1, min(MAX_AUTO_BATCH_SIZE, (memory - model_bytes) // bytes_per_row))
     return 1 << (int(rows).bit_length() - 1)
 
 

@@ -215,7 +215,10 @@ class Worker:
         if self.protector is not None:
             start = time.perf_counter()
             prompts = [question.prompt for question in questions]
-            guarded = self.protector.guard(prompts, responses, self.job.settings.max_new_tokens)
+            # A device that holds the model's rows holds as many of the detoxifier's.
+            guarded = self.protector.guard(
+                prompts, responses, self.job.settings.max_new_tokens, batch_size=len(questions)
+            )
             seconds["guard"] = (time.perf_counter() - start) / len(questions)
         rows = zip(questions, responses, guarded, strict=True)
         return [Record(question, response, guard, dict(seconds)) for question, response, guard in rows]

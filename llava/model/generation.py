@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, LogitsProcessor
 
 from llava.errors import InputError
+from llava.model.decoding import decode_rows
 from llava.model.prompts import neutralise, render_prompt, reserved_tokens
 
 if TYPE_CHECKING:
@@ -35,18 +36,11 @@ class GumbelNoise(LogitsProcessor):
         noise = -torch.log(-torch.log(uniform.clamp_min_(1e-300)))
         return scores.double() / self.temperature + noise.to(scores.device)
 
-
-class ContextLimit(StoppingCriteria):
-    """Stop each row where its own prompt and answer fill the model's context, whatever its neighbours' lengths."""
-
-    def __init__(self, room: torch.Tensor):
-        self.room = room
-        self.steps = 0
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        """Return which rows are full, (B,) bool."""
-        self.steps += 1
-        return (self.steps >= self.room).to(input_ids.device)
+    def select(self, rows: Sequence[int]) -> GumbelNoise:
+        """Return the noise of some of the rows, to be drawn on from where it is."""
+        chosen = GumbelNoise(self.temperature, [])
+        chosen.generators = [self.generators[row] for row in rows]
+        return chosen
 
 
 class MultimodalModel:
@@ -181,21 +175,15 @@ class MultimodalModel:
     def _generate_batch(self, inputs: dict[str, torch.Tensor], max_new_tokens: int, noise: Any) -> list[str]:
         """Generate for one encoded batch and return the decoded answers."""
         room = self._room(inputs["attention_mask"].sum(dim=1), max_new_tokens)  # (B,)
-        output = self.model.generate(
-            **inputs,
-            generation_config=GenerationConfig(max_new_tokens=int(room.max()), do_sample=False, num_beams=1),
-            logits_processor=LogitsProcessorList([noise] if noise else []),
-            stopping_criteria=StoppingCriteriaList([ContextLimit(room)]),
+        rows = decode_rows(
+            self.model,
+            inputs,
+            room,
+            ends=self.eos_token_ids,
+            processor=noise,
             **({"tokenizer": self.tokenizer} if self.stop_strings else {}),
         )
-        prompt = inputs["input_ids"]
-        width = prompt.shape[1]
-        # Models that generate from embeddings return the answer alone, encoder-decoders a start token before it.
-        if self.model.config.is_encoder_decoder:
-            output = output[:, 1:]
-        elif output.shape[1] >= width and torch.equal(output[:, :width], prompt):
-            output = output[:, width:]
-        return [self._decode(row[:limit]) for row, limit in zip(output.tolist(), room.tolist(), strict=True)]
+        return [self._decode(row) for row in rows]
 
     def _room(self, lengths: torch.Tensor, max_new_tokens: int) -> torch.Tensor:
         """Return how many tokens each row may generate, given its prompt's length, (B,)."""

@@ -18,6 +18,10 @@ MAX_NEW_TOKENS = 256
 """Longest rewrite unless told otherwise, in tokens."""
 
 
+REWRITE_BATCH_SIZE = 8
+"""Rewrites at a time unless told otherwise."""
+
+
 class Detoxifier:
     """Rewrites responses with a causal LM trained on (question, harmful, harmless) triples (paper, section 4.2).
 
@@ -74,7 +78,7 @@ class Detoxifier:
         self,
         prompts: Sequence[str],
         responses: Sequence[str],
-        batch_size: int = 8,
+        batch_size: int = REWRITE_BATCH_SIZE,
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> list[str]:
         """Rewrite every response, greedily; a rewrite ends before it repeats itself.
@@ -115,8 +119,9 @@ class Detoxifier:
     def _generate(self, rows: list[list[int]], max_new_tokens: int) -> list[str]:
         """Write the continuation of each row of token ids."""
         import torch
-        from transformers import GenerationConfig, StoppingCriteriaList
+        from transformers import GenerationConfig
 
+        from llava.model.decoding import decode_rows
         from llava.protector.repetition import StopAtRepetition, whole_sentences, without_repetition
 
         pad, eos = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
@@ -126,17 +131,18 @@ class Detoxifier:
         for i, ids in enumerate(rows):
             input_ids[i, width - len(ids) :] = torch.tensor(ids)
             attention_mask[i, width - len(ids) :] = 1
-        # A config of its own: a checkpoint's stored sampling defaults must not reach a greedy rewrite.
-        plan = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=pad, eos_token_id=eos)
-        with torch.inference_mode():
-            output: Any = self.model.generate(
-                input_ids=input_ids.to(self.model.device),
-                attention_mask=attention_mask.to(self.model.device),
-                generation_config=plan,
-                stopping_criteria=StoppingCriteriaList([StopAtRepetition(width)]),
-            )
+        inputs = {"input_ids": input_ids.to(self.model.device), "attention_mask": attention_mask.to(self.model.device)}
+        room = torch.full((len(rows),), max_new_tokens)
+        # A checkpoint's stored defaults (temperature, repetition penalty) must not reach a greedy rewrite.
+        stored = self.model.generation_config
+        self.model.generation_config = GenerationConfig(pad_token_id=pad, eos_token_id=eos)
+        try:
+            with torch.inference_mode():
+                rewrites = decode_rows(self.model, inputs, room, ends=[eos], ends_row=[StopAtRepetition(width)])
+        finally:
+            self.model.generation_config = stored
         texts = []
-        for written in output[:, width:].tolist():
+        for written in rewrites:
             kept, repeated = without_repetition([token for token in written if token != pad])
             text = str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
             texts.append(whole_sentences(text) if repeated else text)

@@ -12,7 +12,7 @@ from llava.constants import REFUSAL, WITHHELD
 from llava.data.schema import Action, GuardResult
 from llava.errors import InputError
 from llava.protector.detector import HarmDetector
-from llava.protector.detoxifier import MAX_NEW_TOKENS, Detoxifier
+from llava.protector.detoxifier import MAX_NEW_TOKENS, REWRITE_BATCH_SIZE, Detoxifier
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,11 @@ class Protector:
         )
 
     def guard(
-        self, prompts: Sequence[str], responses: Sequence[str], max_new_tokens: int = MAX_NEW_TOKENS
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        batch_size: int = REWRITE_BATCH_SIZE,
     ) -> list[GuardResult]:
         """Guard a batch of responses.
 
@@ -81,6 +85,7 @@ class Protector:
             prompts: What the model was asked, one for each response.
             responses: What it answered.
             max_new_tokens: Longest rewrite, in tokens; best the limit that the model's answers have.
+            batch_size: Rewrites at a time.
 
         Returns:
             One result a response, in order. Never raises for what a model or a text does: such responses are withheld.
@@ -92,7 +97,9 @@ class Protector:
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; give one each")
         scores, failure = self._score(prompts, responses)
         flagged = [i for i, score in enumerate(scores) if math.isfinite(score) and score >= self.threshold]
-        replacements = self._replace([prompts[i] for i in flagged], [responses[i] for i in flagged], max_new_tokens)
+        replacements = self._replace(
+            [prompts[i] for i in flagged], [responses[i] for i in flagged], max_new_tokens, batch_size
+        )
         replaced = dict(zip(flagged, replacements, strict=True))
         results = []
         for i, (response, score) in enumerate(zip(responses, scores, strict=True)):
@@ -122,13 +129,13 @@ class Protector:
         return scores, None
 
     def _replace(
-        self, prompts: list[str], responses: list[str], max_new_tokens: int
+        self, prompts: list[str], responses: list[str], max_new_tokens: int, batch_size: int
     ) -> list[tuple[str, Action, str | None]]:
         """Return for each flagged response what is shown instead, the action, and a note for a refused rewrite."""
         if not responses or self.detoxifier is None:
             return [(REFUSAL, Action.REFUSED, None)] * len(responses)
         try:
-            rewrites = self.detoxifier.rewrite(prompts, responses, max_new_tokens=max_new_tokens)
+            rewrites = self.detoxifier.rewrite(prompts, responses, batch_size, max_new_tokens)
         except Exception as error:  # a failing detoxifier must not let the harmful response out
             logger.exception("the detoxifier failed; %d responses are refused", len(responses))
             return [(REFUSAL, Action.REFUSED, f"detoxifier failed: {type(error).__name__}")] * len(responses)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from transformers import StoppingCriteria
 
 RUN = 12
 """So many tokens in a row that have stood there before are a repetition."""
 SENTENCE_END = re.compile(r"""[.!?]["')\]]?(?=\s|$)""")
 
 
-class StopAtRepetition(StoppingCriteria):
+class StopAtRepetition:
     """Ends a row of a batch once its last `run` tokens have been written before.
 
     Args:
@@ -25,7 +23,7 @@ class StopAtRepetition(StoppingCriteria):
     def __init__(self, start: int, run: int = RUN) -> None:
         self.start, self.run = start, run
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor, **kwargs: Any) -> torch.BoolTensor:
+    def __call__(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return which rows have ended, (B,) bool, for token ids (B, T)."""
         written = input_ids[:, self.start :]
         if written.shape[1] <= self.run:

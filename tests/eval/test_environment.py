@@ -59,7 +59,7 @@ def test_auto_batch_size_follows_the_memory_that_weights_leave(monkeypatch, memo
 
 
 @pytest.mark.parametrize(
-    ("memory", "weights", "rows"), [(24, 0.5, 16), (4, 0.5, 16), (2, 0.5, 8), (64, 14, 16), (32, 14, 2)]
+    ("memory", "weights", "rows"), [(24, 0.5, 32), (4, 0.5, 16), (2, 0.5, 8), (64, 14, 16), (32, 14, 2)]
 )
 def test_on_a_cpu_half_of_the_memory_counts(monkeypatch, memory, weights, rows):
     monkeypatch.setattr("llava.eval.environment.measure_host_memory", lambda: memory * GIB)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llava.errors import InputError
-from llava.eval.environment import MAX_CPU_BATCH_SIZE, describe_versions
+from llava.eval.environment import MAX_AUTO_BATCH_SIZE, describe_versions
 from llava.eval.fingerprint import Checkpoint
 from llava.eval.preparation import list_changed_versions, list_warnings, prepare_run, resolve_batch_size
 from llava.eval.settings import GenerationSettings
@@ -29,14 +29,14 @@ def settings(tmp_path, tiny_llava) -> GenerationSettings:
 
 def test_a_plan_has_everything_resolved_and_writes_nothing(settings, tmp_path):
     plan = prepare_run(settings)
-    assert plan.settings.batch_size == MAX_CPU_BATCH_SIZE
+    assert plan.settings.batch_size == MAX_AUTO_BATCH_SIZE
     assert plan.settings.num_processes == 1
     assert plan.settings.dtype == "float32"
     assert len(plan.questions) == 5
     assert [len(batch.positions) for batch in plan.batches] == [5]
     fingerprint = plan.description["fingerprint"]
     assert fingerprint["questions"]["count"] == 5
-    assert fingerprint["batch_size"] == MAX_CPU_BATCH_SIZE
+    assert fingerprint["batch_size"] == MAX_AUTO_BATCH_SIZE
     assert len(fingerprint["model"]["digest"]) == 64
     assert not (tmp_path / "run").exists()
     json.dumps(plan.description)
@@ -46,7 +46,7 @@ def test_auto_keeps_the_batch_size_of_the_first_launch(settings):
     previous = {"fingerprint": {"batch_size": 3}}
     device = torch.device("cpu")
     assert resolve_batch_size(settings, previous, device, None) == 3
-    assert resolve_batch_size(settings, None, device, Checkpoint("m", "org/name", None)) == MAX_CPU_BATCH_SIZE
+    assert resolve_batch_size(settings, None, device, Checkpoint("m", "org/name", None)) == MAX_AUTO_BATCH_SIZE
     asked = GenerationSettings("m", "o", batch_size=5)
     assert resolve_batch_size(asked, previous, device, None) == 5
 

@@ -1,4 +1,5 @@
 import pytest
+from transformers import GenerationConfig
 
 from llava import Detoxifier
 from llava.errors import InputError
@@ -53,3 +54,12 @@ def test_a_folder_that_is_no_model(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="cannot be loaded"):
         Detoxifier.from_pretrained(tmp_path)
+
+
+def test_a_checkpoints_decoding_defaults_do_not_count(detoxifier, tiny_detoxifier):
+    other = Detoxifier.from_pretrained(tiny_detoxifier)
+    stored = GenerationConfig(repetition_penalty=9.0, num_beams=3, do_sample=True, temperature=5.0)
+    other.model.generation_config = stored
+    texts = (["Why?", "How?"], ["Mix flour, water and salt.", "I cannot help."])
+    assert other.rewrite(*texts, max_new_tokens=12) == detoxifier.rewrite(*texts, max_new_tokens=12)
+    assert other.model.generation_config is stored

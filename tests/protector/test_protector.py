@@ -57,6 +57,18 @@ def test_only_flagged_responses_change(detector, middle):
             assert result.harm_score < middle
 
 
+def test_rewrites_share_batches(detector, detoxifier):
+    rows = []
+    hook = detoxifier.model.register_forward_pre_hook(
+        lambda *call: rows.append(len(call[2]["input_ids"])), with_kwargs=True
+    )
+    try:
+        Protector(detector, detoxifier, threshold=1e-9).guard(PROMPTS * 5, RESPONSES * 5, 1, batch_size=15)
+    finally:
+        hook.remove()
+    assert rows == [15, 5]
+
+
 def test_rewrite_is_scored_again(detector, detoxifier, middle):
     results = Protector(detector, detoxifier, threshold=middle).guard(PROMPTS, RESPONSES)
     for prompt, response, result in zip(PROMPTS, RESPONSES, results, strict=True):

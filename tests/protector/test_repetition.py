@@ -36,7 +36,7 @@ def test_writing_stops_at_the_token_that_completes_a_repetition(rows, run):
     stop = StopAtRepetition(2, run)
     for end in range(1, length + 1):
         written = torch.tensor([row[:end] for row in rows])
-        ended = stop(torch.cat([prompt, written], dim=1), torch.zeros(len(rows), 4))
+        ended = stop(torch.cat([prompt, written], dim=1))
         assert ended.dtype == torch.bool
         for row, has_ended in zip(rows, ended.tolist(), strict=True):
             completes = has_repetition(row[:end], run) and not has_repetition(row[: end - 1], run)
@@ -46,8 +46,8 @@ def test_writing_stops_at_the_token_that_completes_a_repetition(rows, run):
 
 def test_what_the_prompt_says_may_be_said_again():
     stop = StopAtRepetition(3, run=3)
-    assert not stop(torch.tensor([[4, 5, 6, 4, 5, 6]]), torch.zeros(1, 9)).any()
-    assert stop(torch.tensor([[4, 5, 6, 4, 5, 6, 4, 5, 6]]), torch.zeros(1, 9)).all()
+    assert not stop(torch.tensor([[4, 5, 6, 4, 5, 6]])).any()
+    assert stop(torch.tensor([[4, 5, 6, 4, 5, 6, 4, 5, 6]])).all()
 
 
 @given(st.text(alphabet="ab .!?\n\"')", max_size=30))
