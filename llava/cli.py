@@ -90,7 +90,7 @@ def generate(
 
     for part in ("detector", "detoxifier"):
         options[part] = None if options[part] in ("none", "") else options[part]
-    options["image_types"], options["scenarios"] = split_list(image_types), split_list(scenarios)
+    options["image_types"], options["scenarios"] = split_list(image_types), split_list(scenarios, at_blanks=False)
     options["batch_size"] = int(batch_size) if batch_size.lstrip("-").isdigit() else batch_size
     typer.echo(run_generation(GenerationSettings(**options)))
 

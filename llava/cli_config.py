@@ -66,16 +66,23 @@ def join_lists(arguments: list[str]) -> list[str]:
     return joined
 
 
-def split_list(values: list[str] | None) -> tuple[str, ...] | None:
+def split_list(values: list[str] | None, *, at_blanks: bool = True) -> tuple[str, ...] | None:
     """Split what `join_lists` and repeated flags bring; None stays None.
 
+    Args:
+        values: What was given for the flag.
+        at_blanks: Whether a blank separates too, for names that never hold one.
+
     Example:
-        >>> split_list(["TEXT,SD", "TYPO"])
-        ('TEXT', 'SD', 'TYPO')
+        >>> split_list(["TEXT,SD TYPO"]), split_list(["Hate speech, Fraud"], at_blanks=False)
+        (('TEXT', 'SD', 'TYPO'), ('Hate speech', 'Fraud'))
     """
     if values is None:
         return None
-    return tuple(item for value in values for item in value.replace(",", " ").split())
+    parts = [part for value in values for part in value.split(",")]
+    if at_blanks:
+        parts = [word for part in parts for word in part.split()]
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def parse_prices(text: str | None) -> tuple[float, float] | None:

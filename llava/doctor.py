@@ -128,7 +128,8 @@ def _devices() -> list[Finding]:
     threads = os.environ.get("OMP_NUM_THREADS")
     cores = os.cpu_count() or 1
     found.append(Finding(section, "cpu", f"{cores} cores, {torch.get_num_threads()} threads, dtype float32"))
-    if getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16"):
+    capabilities: dict[str, object] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if capabilities.get("amx_bf16"):
         found.append(Finding(section, "AMX", "bfloat16 in hardware: --dtype bfloat16 takes about half the time"))
     if device.type == "cpu" and threads and threads.isdigit() and int(threads) < cores:
         found.append(Finding(section, "OMP_NUM_THREADS", f"{threads} of {cores} cores", "unset OMP_NUM_THREADS"))

@@ -24,3 +24,9 @@ def test_other_arguments_stay_as_they_are(arguments):
 def test_repeated_flags_and_none():
     assert split_list(["A", "B,C"]) == ("A", "B", "C")
     assert split_list(None) is None
+    assert split_list(["", "A,,B ", " "]) == ("A", "B")
+
+
+def test_names_may_hold_blanks_where_they_do():
+    arguments = join_lists(["--scenarios", "Hate speech", "01-Fraud", "--seed", "1"])
+    assert split_list([arguments[1]], at_blanks=False) == ("Hate speech", "01-Fraud")

@@ -18,7 +18,7 @@ from llava.data.schema import Verdict
 from llava.errors import InputError
 from llava.eval.criteria import Asked, unique_questions
 from llava.eval.refusals import is_refusal
-from llava.model.endpoint import TIMEOUT
+from llava.model.chat_client import TIMEOUT
 
 CHUNK = 64
 """Texts that a judge is given together; their verdicts are stored before it gets more."""

@@ -13,7 +13,7 @@ from llava.data.schema import Verdict
 from llava.errors import InputError
 from llava.eval.criteria import Asked, Criterion
 from llava.eval.judges import JudgeOptions
-from llava.model.endpoint import ChatClient
+from llava.model.chat_client import ChatClient
 from llava.model.window import map_window
 
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"

@@ -139,7 +139,7 @@ def find_checkpoints(settings: GenerationSettings) -> dict[str, Checkpoint | Non
 def find_model(settings: GenerationSettings) -> Checkpoint:
     """Locate the model, on disk or at its endpoint."""
     if settings.endpoint is not None:
-        from llava.model.endpoint import ChatClient
+        from llava.model.chat_client import ChatClient
 
         ChatClient(settings.endpoint, settings.model, timeout=settings.request_timeout).check()
         return Checkpoint(settings.model, settings.model, None)

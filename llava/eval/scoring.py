@@ -21,7 +21,7 @@ from llava.eval.records import load_records
 from llava.eval.settings import require_seconds
 from llava.eval.verdicts import VERDICTS_FOLDER, judge_records, list_questions
 from llava.files import read_json, write_json
-from llava.model.endpoint import TIMEOUT
+from llava.model.chat_client import TIMEOUT
 
 SUMMARY_FILE = "summary.json"
 MERGED_FILE = "merged.json"

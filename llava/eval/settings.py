@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import InputError
+from llava.model.chat_client import TIMEOUT
 from llava.model.devices import DTYPE_NAMES
-from llava.model.endpoint import TIMEOUT
 
 AUTO = "auto"
 MAX_SEED = 2**63 - 1

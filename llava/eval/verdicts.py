@@ -20,7 +20,7 @@ from llava.eval.judges import Judge, ask_judge, name_file
 from llava.eval.metrics import Judged, shown_text
 from llava.eval.records import parse_shard, read_key
 from llava.files import write_text_atomic
-from llava.model.endpoint import EndpointError
+from llava.model.chat_client import EndpointError
 
 VERDICTS_FOLDER = "verdicts"
 

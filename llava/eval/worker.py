@@ -26,7 +26,8 @@ from llava.eval.job import FAILURE, INPUT_ERROR, Job, Outcome
 from llava.eval.planning import Batch, derive_seed, order_for_rank, split_batch
 from llava.eval.records import ShardWriter
 from llava.eval.settings import GenerationSettings
-from llava.model.endpoint import Answer, ChatClient, EndpointModel
+from llava.model.chat_client import Answer, ChatClient
+from llava.model.endpoint import EndpointModel
 from llava.model.window import map_window
 
 if TYPE_CHECKING:
@@ -181,11 +182,11 @@ class Worker:
 
         try:
             records = self.answer_whole(questions, responses)
-            failed = [record for record in records if has_failed(record.guard)]
-            if not failed:
+            errors = [name for record in records if (name := find_failure(record.guard)) is not None]
+            if not errors:
                 return records
             if len(questions) == 1:
-                check_device(failed[0])
+                check_device(records[0], errors[0])
                 return records
         except Exception as error:
             if not should_reduce_batch_size(error):
@@ -257,20 +258,24 @@ def load_model(settings: GenerationSettings, device: str | None) -> MultimodalMo
     )
 
 
-def has_failed(guard: GuardResult | None) -> bool:
-    """Tell whether the detector or the detoxifier raised on this response, rather than judge it."""
-    return guard is not None and FAILED_GUARD.match(guard.reason or "") is not None
+def find_failure(guard: GuardResult | None) -> str | None:
+    """Return the type of the error that the detector or the detoxifier raised on this response; None without one."""
+    failure = FAILED_GUARD.match((guard and guard.reason) or "")
+    return failure.group(1) if failure else None
 
 
-def check_device(record: Record) -> None:
+def check_device(record: Record, error: str) -> None:
     """Raise when it was the device, and not the text, at which the protector failed.
+
+    Args:
+        record: The record of the response.
+        error: Type of the error that was raised.
 
     Raises:
         FailedRunError: Naming the question.
     """
     assert record.guard is not None
-    failure = FAILED_GUARD.match(record.guard.reason or "")
-    if failure is not None and failure.group(1) in DEVICE_ERRORS:
+    if error in DEVICE_ERRORS:
         raise FailedRunError(
             f"could not guard question {'/'.join(record.key)} ({record.guard.reason}); free memory on the device, "
             "or give another --device"

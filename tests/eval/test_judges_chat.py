@@ -13,7 +13,7 @@ from llava.eval.judges import build_judge, name_file
 from llava.eval.judges_chat import ADVICE_TEMPLATE, HARM_TEMPLATE, ChatJudge
 from llava.eval.scoring import estimate_judging, score_run
 from llava.eval.verdicts import judge_records, list_questions, read_verdicts
-from llava.model.endpoint import ChatClient
+from llava.model.chat_client import ChatClient
 from tests.eval.build import ANSWER, REFUSED, build_mixed_run, build_record, build_run
 from tests.model.chat_server import ChatServer
 
@@ -91,7 +91,7 @@ def build_long_run(folder, count):
 def test_a_server_that_dies_half_way_loses_no_verdict(tmp_path, monkeypatch, capsys, lives):
     from llava.cli import main
 
-    monkeypatch.setattr("llava.model.endpoint.MAX_TRIES", 2)
+    monkeypatch.setattr("llava.model.chat_client.MAX_TRIES", 2)
     run = build_long_run(tmp_path, 40)  # 60 texts
     with ChatServer(grade, lives=lives) as server:
         spec = f"chat:tiny@{server.url}"

@@ -324,8 +324,8 @@ def test_a_served_model_is_asked_and_a_dead_server_ends_the_run(values, tmp_path
         asked.append(request)
         return f"answer to {len(str(request['messages']))} characters"
 
-    monkeypatch.setattr("llava.model.endpoint.MAX_TRIES", 2)
-    monkeypatch.setattr("llava.model.endpoint.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("llava.model.chat_client.MAX_TRIES", 2)
+    monkeypatch.setattr("llava.model.chat_client.FIRST_WAIT", 0.01)
     with ChatServer(answer, failures=[(500, {})] * 40) as server:
         with pytest.raises(RunError, match=r"gave no answer in 2 tries .*; 0 of 10 records are kept"):
             run_generation(GenerationSettings(**served, endpoint=server.url))

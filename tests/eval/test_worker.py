@@ -13,7 +13,7 @@ from llava.errors import FailedRunError, InputError
 from llava.eval.planning import Batch, plan_batches
 from llava.eval.records import list_shards, merge_records, read_rows
 from llava.eval.settings import GenerationSettings
-from llava.eval.worker import Job, Outcome, Worker, claim, has_failed, run_worker, set_aside
+from llava.eval.worker import Job, Outcome, Worker, claim, find_failure, run_worker, set_aside
 
 QUESTIONS = [Question("b", "A", str(i), ImageType.TEXT, f"How do I bake bread {'well ' * i}?") for i in range(6)]
 
@@ -185,7 +185,7 @@ def test_a_protector_with_room_for_two_rows_guards_them_all(guarded_worker, part
     limit_guard(guarded_worker, part, 2)
     records = guarded_worker.answer(QUESTIONS)
     assert [record.guard for record in records] == [record.guard for record in expected]
-    assert not any(has_failed(record.guard) for record in records)
+    assert all(find_failure(record.guard) is None for record in records)
 
 
 @pytest.mark.parametrize("part", ["detector", "detoxifier"])
@@ -231,9 +231,9 @@ def test_a_text_that_the_detector_cannot_take_is_withheld(guarded_worker):
 
 def test_a_failure_of_the_protector_is_told_from_its_judgement():
     result = GuardResult("w", "o", None, True, Action.WITHHELD, "detector failed: OutOfMemoryError")
-    assert has_failed(result)
-    assert has_failed(replace(result, reason="rewrite turned down: detector failed: RuntimeError"))
-    assert not has_failed(replace(result, reason="empty response"))
-    assert not has_failed(replace(result, reason="endpoint x refused the request (status 400: check failed: y)"))
-    assert not has_failed(replace(result, reason=None))
-    assert not has_failed(None)
+    assert find_failure(result) is not None
+    assert find_failure(replace(result, reason="rewrite turned down: detector failed: RuntimeError")) == "RuntimeError"
+    assert find_failure(replace(result, reason="empty response")) is None
+    assert find_failure(replace(result, reason="endpoint x refused the request (status 400: check failed: y)")) is None
+    assert find_failure(replace(result, reason=None)) is None
+    assert find_failure(None) is None

@@ -31,7 +31,7 @@ def answer(request: dict) -> str:
 @pytest.fixture
 def build(tmp_path, monkeypatch):
     """Return the settings of a run of `count` questions; the last `pictures` of them have a picture."""
-    monkeypatch.setattr("llava.model.endpoint.MAX_TRIES", 2)
+    monkeypatch.setattr("llava.model.chat_client.MAX_TRIES", 2)
 
     def settings(server: ChatServer, count: int, pictures: int = 0, **changes) -> GenerationSettings:
         Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")

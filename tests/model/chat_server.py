@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from llava.model.chat_client import ChatClient
+
 
 class ChatServer(ThreadingHTTPServer):
     """Serves one model, `tiny`.
@@ -95,3 +97,14 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with server.lock:
                 server.running -= 1
+
+
+def echo(request: dict) -> str:
+    """Answer with what was asked."""
+    content = request["messages"][0]["content"]
+    return f"you said {content}" if isinstance(content, str) else f"{len(content)} parts"
+
+
+def connect(server: ChatServer) -> ChatClient:
+    """Return a client that does not wait long."""
+    return ChatClient(server.url, "tiny", first_wait=0.01)
