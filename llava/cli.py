@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +26,9 @@ from llava.cli_options import (
     Threshold,
 )
 from llava.errors import FailedRunError, InputError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 app = typer.Typer(
     name="mllm-protector",
@@ -312,7 +317,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: Words after the program's name; None takes them from the shell.
 
     Returns:
-        Exit code: 0 done, 1 failed, 2 bad usage or input (one line on stderr says what and how to mend it).
+        Exit code: 0 done, 1 failed, 2 bad usage or input (one line on stderr says what and how to mend it), 130 ended
+        by the user.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     arguments = join_lists(sys.argv[1:] if argv is None else argv)
@@ -322,14 +328,26 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(str(error), 2)
     except FailedRunError as error:
         return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted; run the same command again to go on", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        return _end_interrupted()
     except Exception as error:
         # Typer's own usage errors carry their message and code; its class has moved between versions.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             return _fail(f"{error.format_message()} (see --help)", 2)
         raise
-    return result if isinstance(result, int) else 0
+    # Newer versions of Typer turn Ctrl-C into an exit code of their own.
+    return _end_interrupted() if result == INTERRUPTED else result if isinstance(result, int) else 0
+
+
+def _end_interrupted() -> int:
+    """Say that the user ended the command, and end at once where threads still wait for a server."""
+    code = _fail("interrupted; run the same command again to go on", INTERRUPTED)
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        # The interpreter would wait for them, up to --request-timeout; what they may bring is not written any more.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _fail(message: str, code: int) -> int:

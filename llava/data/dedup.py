@@ -10,7 +10,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llava.data.pairs import DetectorRow, DetoxifierRow
 from llava.errors import InputError
@@ -47,23 +47,19 @@ def drop_duplicates(
     Raises:
         InputError: When a threshold is given and `datasketch` is not installed, or the threshold is out of range.
     """
-    index: ExactIndex | NearIndex = NearIndex(threshold) if threshold is not None else ExactIndex()
+    index: Any = NearIndex(threshold) if threshold is not None else ExactIndex()
     for unit in form_units(held_out):
-        index.add(unit_text(held_out, unit))
-    leaked: set[int] = set()
-    units = form_units(rows)
-    for unit in units:
-        if index.contains(unit_text(rows, unit)):
-            leaked.update(unit)
+        index.add(index.digest(unit_text(held_out, unit)))
+    digests = {unit: index.digest(unit_text(rows, unit)) for unit in form_units(rows)}
+    leaked = {position for unit, digest in digests.items() if index.contains(digest) for position in unit}
     repeated: set[int] = set()
-    for unit in units:
+    for unit, digest in digests.items():
         if unit[0] in leaked:
             continue
-        text = unit_text(rows, unit)
-        if index.contains(text):
+        if index.contains(digest):
             repeated.update(unit)
         else:
-            index.add(text)
+            index.add(digest)
     kept = [row for position, row in enumerate(rows) if position not in leaked and position not in repeated]
     return kept, len(repeated), len(leaked)
 
@@ -103,13 +99,17 @@ class ExactIndex:
         """Start empty."""
         self.seen: set[bytes] = set()
 
-    def add(self, text: str) -> None:
-        """Remember a text."""
-        self.seen.add(hashlib.sha256(text.encode()).digest())
+    def digest(self, text: str) -> bytes:
+        """Return what stands for a text here."""
+        return hashlib.sha256(text.encode()).digest()
 
-    def contains(self, text: str) -> bool:
+    def add(self, digest: bytes) -> None:
+        """Remember a text."""
+        self.seen.add(digest)
+
+    def contains(self, digest: bytes) -> bool:
         """Tell whether an equal text was added."""
-        return hashlib.sha256(text.encode()).digest() in self.seen
+        return digest in self.seen
 
 
 class NearIndex:
@@ -132,25 +132,23 @@ class NearIndex:
         # The buckets are tuned below the threshold so that they miss little; what they return is checked again.
         self.buckets = MinHashLSH(threshold=max(0.1, threshold - 0.1), num_perm=PERMUTATIONS)
 
-    def add(self, text: str) -> None:
+    def digest(self, text: str) -> MinHash:
+        """Return the MinHash of a normalised text's word triples."""
+        from datasketch import MinHash
+
+        sketch = MinHash(num_perm=PERMUTATIONS)
+        sketch.update_batch([shingle.encode() for shingle in shingles(text)])
+        return sketch
+
+    def add(self, digest: MinHash) -> None:
         """Remember a text."""
         key = str(len(self.hashes))
-        self.hashes[key] = hash_text(text)
-        self.buckets.insert(key, self.hashes[key])
+        self.hashes[key] = digest
+        self.buckets.insert(key, digest)
 
-    def contains(self, text: str) -> bool:
+    def contains(self, digest: MinHash) -> bool:
         """Tell whether a near text was added."""
-        wanted = hash_text(text)
-        return any(self.hashes[key].jaccard(wanted) >= self.threshold for key in self.buckets.query(wanted))
-
-
-def hash_text(text: str) -> MinHash:
-    """Return the MinHash of a normalised text's word triples."""
-    from datasketch import MinHash
-
-    sketch = MinHash(num_perm=PERMUTATIONS)
-    sketch.update_batch([shingle.encode() for shingle in shingles(text)])
-    return sketch
+        return any(self.hashes[key].jaccard(digest) >= self.threshold for key in self.buckets.query(digest))
 
 
 def shingles(text: str) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -105,7 +106,7 @@ def decode_rows(
     while True:
         watch = Watch(room, ends, ends_row, KEEP_SHARE if prunable and len(rows) >= LEAST_ROWS else 0.0)
         plan = GenerationConfig(
-            max_new_tokens=int(room.max()), do_sample=False, num_beams=1, return_dict_in_generate=True
+            max_new_tokens=int(room.max()), do_sample=False, num_beams=1, use_cache=True, return_dict_in_generate=True
         )
         with packed_rows(model):
             output: Any = model.generate(
@@ -157,6 +158,7 @@ def can_prune(model: Any, inputs: dict[str, torch.Tensor], options: dict[str, An
     layers = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ()
     return (
         type(model).generate is GenerationMixin.generate
+        and CACHE in inspect.signature(model.forward).parameters
         and not model.config.is_encoder_decoder
         and not model._is_stateful
         and set(layers) <= RESUMABLE_LAYERS

@@ -19,6 +19,7 @@ from llava.files import write_json, write_text_atomic
 from llava.protector.calibration import threshold_for_fpr
 from llava.protector.detector import HarmDetector
 from llava.train.metrics import evaluate_detector
+from llava.train.plots import plot_evaluation
 from llava.train.word_judge import fit_words
 
 RESPONSES, ORDINARY, PAIRS = "jailbreakbench_responses", "vicuna80_responses", "hh_harmless_pairs"
@@ -44,13 +45,16 @@ def load_detoxifier_split(data: Path) -> tuple[list[DetoxifierRow], list[Detoxif
     return split_rows(load_detoxifier_rows(parse_mixture(files), keep_harmless=True))
 
 
-def measure_detector(detector: HarmDetector, rows: Sequence[DetectorRow], resamples: int = 1000) -> dict[str, Any]:
+def measure_detector(
+    detector: HarmDetector, rows: Sequence[DetectorRow], resamples: int = 1000, plots: Path | None = None
+) -> dict[str, Any]:
     """Return the detector's figures on held-out rows, each part as `evaluate_detector` gives it.
 
     Args:
         detector: The detector.
         rows: Held-out rows of all three sources.
         resamples: Bootstrap resamples (by prompt) of the intervals; 0 leaves them out.
+        plots: Folder for `roc.png` and `calibration.png` of the labelled rows; None draws none.
 
     Returns:
         `all` (JailbreakBench and ordinary answers together), `without_prompt` (the same, the question withheld),
@@ -64,6 +68,8 @@ def measure_detector(detector: HarmDetector, rows: Sequence[DetectorRow], resamp
     ranked = detector.score([row.response for row in pairs], [row.prompt for row in pairs])
     options: dict[str, Any] = {"threshold": detector.threshold, "resamples": resamples}
     report = evaluate_detector(main, scores, **options)
+    if plots is not None:
+        plot_evaluation([row.harmful for row in main], scores, plots, detector.threshold)
     return _rounded(
         {
             "threshold": detector.threshold,

@@ -102,15 +102,15 @@ def _draw_roc(axes: Axes, data: Scored, threshold: float) -> None:
     axes.plot(*roc_curve(data), linewidth=1.5, label=f"AUROC {auroc(data):.3f}")
     flagged = data.scores >= threshold
     point = float(flagged[~data.labels].mean()), float(flagged[data.labels].mean())
-    axes.plot(*point, "o", color="C1", clip_on=False, label=f"threshold {threshold:g}")
+    axes.plot(*point, "o", color="C1", clip_on=False, label=f"threshold {threshold:.3f}")
     axes.set(xlabel="false-positive rate", ylabel="recall", title=f"ROC, {len(data)} held-out rows")
 
 
 def _draw_calibration(axes: Axes, data: Scored, threshold: float) -> None:
     """Draw the share of harmful against the score, a dot's area by the rows behind it."""
     means, shares, counts = reliability(data)
-    axes.plot(means, shares, color="C0", linewidth=1)
-    label = f"calibration error {ece(data):.3f}"
+    # No line from dot to dot: between bins of thousands and bins of two it would draw noise.
+    label = f"calibration error {ece(data):.2f}"
     axes.scatter(means, shares, s=10 + 190 * counts / counts.max(), alpha=0.6, clip_on=False, label=label)
-    axes.axvline(threshold, color="C1", linewidth=1, label=f"threshold {threshold:g}")
+    axes.axvline(threshold, color="C1", linewidth=1, label=f"threshold {threshold:.3f}")
     axes.set(xlabel="harm score", ylabel="share of harmful rows", title=f"Calibration, {len(data)} held-out rows")

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 
 import pytest
@@ -21,8 +22,8 @@ def test_shipped_card_says_what_was_measured(kind):
     assert (ASSETS / kind / "README.md").read_text() == cards.render_card(kind, metrics_of(kind))
 
 
-@pytest.mark.parametrize("kind", ["detector", "detoxifier"])
-def test_shipped_adapter_is_small_and_safe_to_load(kind):
+@pytest.mark.parametrize(("kind", "pictures"), [("detector", {"roc.png", "calibration.png"}), ("detoxifier", set())])
+def test_shipped_adapter_is_small_and_safe_to_load(kind, pictures):
     files = {path.name: path.stat().st_size for path in (ASSETS / kind).iterdir()}
     assert set(files) == {
         "README.md",
@@ -30,7 +31,9 @@ def test_shipped_adapter_is_small_and_safe_to_load(kind):
         "adapter_model.safetensors",
         "metrics.json",
         "protector_config.json",
+        *pictures,
     }
+    assert all(f"({name})" in (ASSETS / kind / "README.md").read_text() for name in pictures)
     assert files["adapter_model.safetensors"] < 8_000_000
 
 
@@ -101,7 +104,7 @@ def test_cross_validated_rates_judge_each_prompt_by_the_others():
     assert (strict["recall"], strict["fpr"]) == (0.0, 0.0)
 
 
-def test_measuring_with_a_tiny_model(tiny_detector):
+def test_measuring_with_a_tiny_model(tiny_detector, tmp_path):
     rows = [
         cards.DetectorRow(f"Question {i}?", f"Answer {i} {'harm' if i % 2 else 'fine'} word.", bool(i % 2), source)
         for i, source in enumerate([cards.RESPONSES] * 8 + [cards.ORDINARY] * 4)
@@ -111,10 +114,12 @@ def test_measuring_with_a_tiny_model(tiny_detector):
         for text, chosen in (("No.", True), ("Yes, do harm.", False))
     ]
     detector = HarmDetector.from_pretrained(tiny_detector)
-    figures = cards.measure_detector(detector, rows + pair, resamples=20)
+    figures = cards.measure_detector(detector, rows + pair, resamples=20, plots=tmp_path)
     assert figures["all"]["n"] == 12
     assert figures["preferences"]["pairs"] == 1
     assert 0 <= figures["all"]["auroc"] <= 1
+    if importlib.util.find_spec("matplotlib"):
+        assert {path.name for path in tmp_path.iterdir()} == {"roc.png", "calibration.png"}
 
 
 def test_word_judge_of_the_card_knows_labelled_rows_only():

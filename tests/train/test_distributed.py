@@ -103,7 +103,7 @@ def test_two_detoxifier_processes_count_target_tokens_together(tiny_lm, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["zero2", "zero3", "fsdp"])
+@pytest.mark.parametrize("how", ["zero2", "zero3", "zero3_offload", "fsdp"])
 def test_sharded_training_takes_the_steps_of_one_process(detector, how):
     one = detector.losses("one", "python", 1, 8)
     if how == "fsdp":
