@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -26,6 +26,7 @@ from llava.cli_options import (
     Threshold,
 )
 from llava.errors import FailedRunError, InputError
+from llava.process import end_process
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -356,5 +357,10 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def run() -> NoReturn:
+    """Run a command as a process: the console script."""
+    end_process(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -7,6 +7,7 @@ embeddings where the ids have -200. It shares no code with `hf_writer` or with t
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 from llava.model.llava_format import IMAGE_TOKEN_INDEX, PROJECTOR_PREFIX, TOWER_PREFIX, Kind, tower_key
 from llava.model.original_source import OriginalSource
 from llava.model.quiet import quiet_transformers
 from llava.model.weights import iter_tensors
 
+SLICE = 8192
+"""Rows of a matrix that are widened together."""
 PROBE_TEXT = "USER: {image}What is in this picture? ASSISTANT:"
 
 
@@ -125,27 +129,53 @@ def _collapse(ids: list[int], image_token_id: int) -> list[int]:
 def single_precision(model: nn.Module) -> Iterator[None]:
     """Compute in float32 while the weights stay in their own type: each module is widened only while it runs.
 
-    Half-precision rounding would hide the differences looked for, and a whole float32 copy would double the memory.
+    Half-precision rounding would hide the differences looked for, and a whole float32 copy would double the memory. Nor
+    are the two matrices of the vocabulary ever widened whole: of the embeddings only the rows that are looked up, of
+    the output layer a slice at a time.
     """
 
     def widen(module: nn.Module, inputs: Any) -> None:
-        for parameter in module.parameters(recurse=False):
+        for name, parameter in module.named_parameters(recurse=False):
             narrow.setdefault(parameter, parameter.data)
-            parameter.data = parameter.data.float()
+            if next(module.children(), None) is None:
+                # Modules without parts run one at a time and can share: thousands of short-lived matrices would leave
+                # the allocator's heap in pieces.
+                place = (name, parameter.shape)
+                if place not in wide:
+                    wide[place] = torch.empty(parameter.shape, dtype=torch.float32)
+                parameter.data = wide[place].copy_(parameter.data)
+            else:
+                parameter.data = parameter.data.float()
 
     def restore(module: nn.Module, inputs: Any, output: Any) -> None:
         for parameter in module.parameters(recurse=False):
             parameter.data = narrow.pop(parameter)
 
     narrow: dict[nn.Parameter, torch.Tensor] = {}
-    handles = []
+    wide: dict[tuple[str, torch.Size], torch.Tensor] = {}
+    handles: list[RemovableHandle] = []
+    sliced: list[nn.Linear] = []
     for module in model.modules():
-        handles += [module.register_forward_pre_hook(widen), module.register_forward_hook(restore)]
+        if type(module) is nn.Embedding:
+            handles.append(module.register_forward_hook(lambda module, inputs, output: output.float()))
+        elif type(module) is nn.Linear and module.out_features > SLICE:
+            module.forward = functools.partial(sliced_linear, module)
+            sliced.append(module)
+        else:
+            handles += [module.register_forward_pre_hook(widen), module.register_forward_hook(restore)]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+        for module in sliced:
+            del module.forward
+
+
+def sliced_linear(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
+    """Return what a layer makes of float32 inputs (..., D), its weights widened a slice of rows at a time."""
+    outputs = torch.cat([functional.linear(inputs, rows.float()) for rows in layer.weight.split(SLICE)], dim=-1)
+    return outputs if layer.bias is None else outputs + layer.bias.float()
 
 
 def _all_weights(source: OriginalSource) -> dict[str, torch.Tensor]:

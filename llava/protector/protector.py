@@ -135,7 +135,7 @@ class Protector:
         if not responses or self.detoxifier is None:
             return [(REFUSAL, Action.REFUSED, None)] * len(responses)
         try:
-            rewrites = self.detoxifier.rewrite(prompts, responses, batch_size, max_new_tokens)
+            rewrites = self.detoxifier.rewrite(prompts, responses, batch_size=batch_size, max_new_tokens=max_new_tokens)
         except Exception as error:  # a failing detoxifier must not let the harmful response out
             logger.exception("the detoxifier failed; %d responses are refused", len(responses))
             return [(REFUSAL, Action.REFUSED, f"detoxifier failed: {type(error).__name__}")] * len(responses)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
 import json
 import logging
@@ -11,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -51,21 +50,6 @@ def leave_world() -> None:
     """Leave the process group, where there is one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def end_process(code: int) -> NoReturn:
-    """End the process of a training command with its exit code.
-
-    Threads of gloo and DeepSpeed may outlive the process group. One that wants the interpreter while that is ending
-    aborts the process ("terminate called without an active exception", about one run in twenty under ZeRO-3), and the
-    launcher calls a finished training failed. So one process of several runs its exit handlers, flushes and is gone.
-    """
-    if code != 0 or int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        raise SystemExit(code)
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def resolve_base(arguments: ModelArguments) -> tuple[str, str]:

@@ -15,6 +15,7 @@ import torch
 from llava.data.pairs import load_detoxifier_rows
 from llava.errors import InputError
 from llava.model.quiet import quiet_transformers
+from llava.process import end_process
 from llava.protector.config import ProtectorConfig
 from llava.protector.detoxifier import load_causal_lm
 from llava.train.arguments import (
@@ -27,7 +28,6 @@ from llava.train.arguments import (
 )
 from llava.train.common import (
     add_adapter,
-    end_process,
     load_base_tokenizer,
     loading_options,
     prepare_output,

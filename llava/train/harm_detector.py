@@ -17,6 +17,7 @@ from llava.data.pairs import load_detector_rows
 from llava.data.pairs_sources import parse_mixture
 from llava.errors import InputError
 from llava.model.quiet import quiet_transformers
+from llava.process import end_process
 from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 from llava.protector.config import ProtectorConfig
 from llava.train.arguments import (
@@ -29,7 +30,6 @@ from llava.train.arguments import (
 )
 from llava.train.common import (
     add_adapter,
-    end_process,
     load_base_tokenizer,
     loading_options,
     parse_by_source,

@@ -20,8 +20,9 @@ from llava.data.images import check_images
 from llava.data.pairs_sources import parse_mixture
 from llava.errors import InputError
 from llava.model.quiet import quiet_transformers
+from llava.process import end_process
 from llava.train.arguments import RunArguments, option, parse_arguments, resolved_arguments
-from llava.train.common import end_process, prepare_output, run_entry_point, save_arguments, save_trained
+from llava.train.common import prepare_output, run_entry_point, save_arguments, save_trained
 from llava.train.llava_data import (
     ConversationEncoder,
     EncodedConversation,

@@ -119,9 +119,9 @@ def test_a_rewrite_is_no_longer_than_the_task_allows(tiny_llava, tiny_classifier
     model.protector = Protector.from_pretrained(tiny_classifier, tiny_lm, 1e-9, device="cpu")
     rewrite, limits = model.protector.detoxifier.rewrite, []
 
-    def note_limit(prompts, responses, *, max_new_tokens):
+    def note_limit(prompts, responses, *, max_new_tokens, **options):
         limits.append(max_new_tokens)
-        return rewrite(prompts, responses, max_new_tokens=max_new_tokens)
+        return rewrite(prompts, responses, max_new_tokens=max_new_tokens, **options)
 
     monkeypatch.setattr(model.protector.detoxifier, "rewrite", note_limit)
     for settings in ({"max_new_tokens": 4}, {"max_new_tokens": 9}, {}):

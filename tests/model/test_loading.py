@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -118,10 +119,9 @@ def test_options_that_cannot_be_served_are_named(tiny_llava, monkeypatch):
     assert refusal(tiny_llava, device="cpu", attn_implementation="no_such_kernel")
 
 
-@pytest.mark.skipif(
-    __import__("importlib.util").util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed"
-)
-def test_quantisation_names_what_is_missing(tiny_llava):
+def test_quantisation_names_what_is_missing(tiny_llava, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find(name))
     assert "pip install bitsandbytes" in refusal(tiny_llava, load_in_4bit=True)
     assert "--load-in-8bit" in refusal(tiny_llava, load_in_8bit=True)
 
