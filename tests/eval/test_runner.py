@@ -308,12 +308,20 @@ def test_an_input_error_in_a_started_process_stays_one_line(values, tmp_path):
 
 
 def test_a_second_launch_on_the_same_output_is_refused(values, tmp_path, monkeypatch):
-    from filelock import FileLock
-
     monkeypatch.setattr("llava.eval.runner.LOCK_SECONDS", 0.1)
     (tmp_path / "run").mkdir()
-    with FileLock(tmp_path / "run" / ".lock"), pytest.raises(InputError, match="another run is writing to --output"):
-        run_generation(GenerationSettings(**values))
+    hold = (
+        "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    lock = str(tmp_path / "run" / ".lock")
+    # In a process of its own, as a launch is: lmms-eval lets one process take a lock twice.
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="another run is writing to --output"):
+            run_generation(GenerationSettings(**values))
 
 
 def test_a_served_model_is_asked_and_a_dead_server_ends_the_run(values, tmp_path, monkeypatch):
