@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 from pathlib import Path
@@ -26,7 +25,7 @@ from llava.cli_options import (
     Threshold,
 )
 from llava.errors import FailedRunError, InputError
-from llava.process import end_process
+from llava.process import end_process, leave
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -345,9 +344,7 @@ def _end_interrupted() -> int:
     code = _fail("interrupted; run the same command again to go on", INTERRUPTED)
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         # The interpreter would wait for them, up to --request-timeout; what they may bring is not written any more.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        leave(code)
     return code
 
 

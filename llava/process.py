@@ -1,4 +1,4 @@
-"""How a process of several ends."""
+"""How a process ends that has threads which nobody waits for."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ def end_process(code: int) -> NoReturn:
     if code != 0 or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         raise SystemExit(code)
     atexit._run_exitfuncs()
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """Flush what was printed and be gone, whatever threads still run."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
