@@ -22,13 +22,13 @@ prepare_environment() {
 }
 
 # add_optional: install what quantised models and lmms-eval's tasks need; without it their tests are skipped. lmms-eval comes
-# without what it asks for beyond that (torchvision, video readers).
+# without what it asks for beyond that (torchvision, video readers); it reaches into filelock, which 4 rearranged.
 add_optional() {
   local pip="python -m pip install --quiet --disable-pip-version-check"
   python -c 'import bitsandbytes' 2>/dev/null || $pip bitsandbytes || echo "bitsandbytes cannot be installed" >&2
-  python -c 'import lmms_eval, aiohttp' 2>/dev/null || {
-    $pip --no-deps lmms-eval loguru pytz tenacity sacrebleu portalocker tabulate colorama lxml evaluate pytablewriter \
-      DataProperty mbstrdecoder pathvalidate tabledata tcolorpy typepy chardet && $pip aiohttp
+  python -c 'import lmms_eval, aiohttp, filelock._api' 2>/dev/null || {
+    $pip --no-deps 'lmms-eval<0.8' 'filelock<4' loguru pytz tenacity sacrebleu portalocker tabulate colorama lxml evaluate \
+      pytablewriter DataProperty mbstrdecoder pathvalidate tabledata tcolorpy typepy chardet && $pip aiohttp
   } || echo "lmms-eval cannot be installed" >&2
 }
 
