@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 
 from llava.errors import InputError
 from llava.files import read_json
@@ -192,7 +192,11 @@ def _check_kind(source: str, name: str, trust_remote_code: bool) -> Any:
 
 
 def _read_processor(source: str, name: str, trust_remote_code: bool) -> Any:
-    """Load the processor, refusing a model that comes without one (transformers would return a bare tokenizer)."""
+    """Load the processor, refusing a model that comes without one (transformers would return a bare tokenizer).
+
+    Pillow prepares the pictures wherever it can. transformers prefers torchvision where that happens to be installed,
+    which rounds otherwise: pixels differ by a grey level, and answers would depend on it.
+    """
     absent = InputError(
         f"model {name} has no processor (processor_config.json or preprocessor_config.json); fetch those files too"
     )
@@ -202,6 +206,11 @@ def _read_processor(source: str, name: str, trust_remote_code: bool) -> Any:
     processor = AutoProcessor.from_pretrained(source, trust_remote_code=trust_remote_code)
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise absent
+    if getattr(processor.image_processor, "backend", None) == "torchvision":
+        # Asked for here and not above, where the tokenizer would take the word for its own.
+        processor.image_processor = AutoImageProcessor.from_pretrained(
+            source, backend="pil", trust_remote_code=trust_remote_code
+        )
     return processor
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from llava.errors import InputError
-from llava.model.loading import check_weights, load_mllm
+from llava.model.loading import check_weights, load_mllm, load_processor
 
 
 @pytest.fixture
@@ -47,6 +47,11 @@ def test_dtype_is_honoured(tiny_llava):
     model = load_mllm(tiny_llava, device="cpu", dtype="bfloat16")
     assert model.model.dtype == torch.bfloat16
     assert len(model.generate(["Hi"], [Image.new("RGB", (30, 20))], max_new_tokens=2)) == 1
+
+
+def test_pillow_prepares_pictures_whether_torchvision_is_installed_or_not(tiny_llava):
+    assert load_processor(str(tiny_llava), "tiny").image_processor.backend == "pil"
+    assert load_mllm(tiny_llava, device="cpu").processor.image_processor.backend == "pil"
 
 
 def test_a_missing_folder_is_named(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import LlavaImageProcessor
+from transformers import LlavaImageProcessorPil
 
 from llava.data.pictures import MAKERS, Line, Picture, Thing, Vocabulary, find_typefaces
 from llava.data.typography import render_numbered_list, render_typo
@@ -126,7 +126,7 @@ def test_places_rise_and_stay_inside(wanted):
 )
 def test_pixels_are_those_of_llavas_image_processor(image):
     square = {"height": 160, "width": 160}
-    processor = LlavaImageProcessor(do_pad=True, do_center_crop=False, size=square, crop_size=square)
+    processor = LlavaImageProcessorPil(do_pad=True, do_center_crop=False, size=square, crop_size=square)
     theirs = processor(image, return_tensors="pt")["pixel_values"]
     ours = normalised(torch.from_numpy(square_pixels(image, 160).copy()).permute(2, 0, 1)[None])
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
