@@ -120,7 +120,11 @@ def _devices() -> list[Finding]:
         return [Finding(section, "torch", f"does not import ({error})", "pip install -e .", True)]
     device = pick_device()
     dtype = str(pick_dtype(device)).removeprefix("torch.")
-    found = [Finding(section, "chosen", f"{device}, dtype {dtype}, attention sdpa")]
+    found = [
+        # The installed version above is what pip recorded, which may lack the build: CUDA, ROCm or CPU.
+        Finding(section, "torch build", str(torch.__version__)),
+        Finding(section, "chosen", f"{device}, dtype {dtype}, attention sdpa"),
+    ]
     for index in range(torch.accelerator.device_count()):
         memory = torch.cuda.get_device_properties(index).total_memory / 2**30 if device.type == "cuda" else 0
         name = torch.cuda.get_device_name(index) if device.type == "cuda" else device.type

@@ -32,9 +32,13 @@ LEAST_BYTES_PER_ROW = 1 << 26
 
 def describe_versions() -> dict[str, str]:
     """Return the versions that someone needs who wants to repeat the run."""
+    import torch
+
     versions = {"mllm-protector": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         versions[name] = metadata.version(name)
+    # What pip recorded may lack the build: CUDA, ROCm or CPU.
+    versions["torch"] = str(torch.__version__)
     return versions
 
 
