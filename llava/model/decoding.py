@@ -23,9 +23,29 @@ RESUMABLE_LAYERS = frozenset({"full_attention", "sliding_attention"})
 """Kinds of layers whose cache can be cut by rows and gone on from; a recurrent state may begin anew."""
 CACHE = next(f.name for f in fields(GenerateDecoderOnlyOutput) if f.name in ("cache", "past_key_values"))
 """What this version of transformers calls the cache; it was renamed in the 5 series."""
+SPECIAL = (
+    *("bos_token_id", "eos_token_id", "pad_token_id"),
+    *("decoder_start_token_id", "forced_bos_token_id", "stop_strings"),
+)
+"""What a checkpoint's decoding defaults say about its vocabulary."""
 
 EndOfRow = Callable[[torch.Tensor], torch.Tensor]
 """Tells from token ids (B, T) which rows have ended, (B,) bool."""
+
+
+def drop_contradictions(model: Any) -> None:
+    """Cut a model's decoding defaults down to its special tokens where they contradict one another.
+
+    Many old checkpoints have a temperature and do not sample. Some versions of transformers refuse to save that, and by
+    then the training is over.
+    """
+    defaults = getattr(model, "generation_config", None)
+    if defaults is None:
+        return
+    try:
+        defaults.validate(strict=True)
+    except ValueError:
+        model.generation_config = GenerationConfig(**{name: getattr(defaults, name, None) for name in SPECIAL})
 
 
 class RowProcessor(Protocol):

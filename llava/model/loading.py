@@ -16,6 +16,7 @@ from llava.errors import InputError
 from llava.files import read_json
 from llava.model import reading_tower  # noqa: F401 - makes the type known to transformers
 from llava.model.convert import converted_folder
+from llava.model.decoding import drop_contradictions
 from llava.model.devices import pick_device, pick_dtype
 from llava.model.embedded import DESCRIPTION_FILE, resolve_mllm
 from llava.model.generation import MultimodalModel
@@ -101,6 +102,7 @@ def load_network(source: str, name: str, options: dict[str, Any], *, verbose: bo
             source, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     check_weights(name, report)
+    drop_contradictions(model)
     return model
 
 

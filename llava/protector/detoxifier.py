@@ -157,6 +157,7 @@ def load_causal_lm(path: str, dtype: torch.dtype, **options: Any) -> PreTrainedM
     """
     from transformers import AutoModelForCausalLM
 
+    from llava.model.decoding import drop_contradictions
     from llava.model.quiet import quiet_transformers
 
     try:
@@ -168,4 +169,5 @@ def load_causal_lm(path: str, dtype: torch.dtype, **options: Any) -> PreTrainedM
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise InputError(f"{path} lacks the weights {', '.join(missing[:3])}; it is truncated or of another kind")
+    drop_contradictions(model)
     return model

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from llava.model.decoding import KEEP_SHARE, can_prune, decode_rows, packed_rows
+from llava.model.decoding import KEEP_SHARE, can_prune, decode_rows, drop_contradictions, packed_rows
 from llava.model.generation import GumbelNoise
 
 PAD = 0
@@ -143,3 +143,17 @@ def test_the_output_layer_reads_packed_rows(model):
     assert strides == [(width, width, 1)]
     torch.testing.assert_close(packed, plain)
     assert not head._forward_pre_hooks
+
+
+def test_decoding_defaults_that_contradict_one_another_leave_the_special_tokens(model, tmp_path):
+    stored = model.generation_config
+    try:
+        for sampling in (True, False):
+            odd = GenerationConfig(eos_token_id=[2, 3], pad_token_id=1, do_sample=sampling, temperature=0.2)
+            model.generation_config = odd
+            drop_contradictions(model)
+            assert (model.generation_config is odd) is sampling
+            assert (model.generation_config.eos_token_id, model.generation_config.pad_token_id) == ([2, 3], 1)
+            model.save_pretrained(tmp_path / str(sampling))
+    finally:
+        model.generation_config = stored

@@ -1,5 +1,6 @@
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -69,6 +70,15 @@ def test_a_merged_detoxifier_rewrites_as_before(tiny_lm, detoxifier, tmp_path):
     arguments = (["How?", "Why?"], ["Mix flour.", "Because."])
     before = Detoxifier.from_pretrained(detoxifier).rewrite(*arguments, max_new_tokens=12)
     assert Detoxifier.from_pretrained(output).rewrite(*arguments, max_new_tokens=12) == before
+
+
+def test_a_base_with_odd_sampling_defaults_is_merged(tiny_lm, detoxifier, tmp_path):
+    """Old files have a temperature and do not sample, which some versions of transformers refuse to write."""
+    base = shutil.copytree(tiny_lm, tmp_path / "base")
+    path = base / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "temperature": 0.2, "top_p": 0.9}))
+    merge_adapter(str(base), str(detoxifier), tmp_path / "merged")
+    assert Detoxifier.from_pretrained(tmp_path / "merged").rewrite(["How?"], ["Mix."], max_new_tokens=2)
 
 
 def test_the_base_itself_is_not_what_is_written(tiny_lm, detoxifier, tmp_path):
