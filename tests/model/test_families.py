@@ -49,7 +49,14 @@ def check_rows_that_end_apart(model) -> None:
 
 @pytest.mark.parametrize("family", sorted(set(BUILDERS) - {"instructblip"}))
 def test_a_family_loads_answers_and_is_guarded(family, tmp_path, check_guarded):
-    check_answers(BUILDERS[family](tmp_path / family), check_guarded)
+    try:
+        folder = BUILDERS[family](tmp_path / family)
+    except ImportError as error:
+        # Before transformers 5.17 Idefics3's processor for Pillow asked for torchvision too.
+        if HAS_TORCHVISION or "Torchvision" not in str(error):
+            raise
+        pytest.skip(f"this transformers needs torchvision for {family}")
+    check_answers(folder, check_guarded)
 
 
 def test_a_model_for_pictures_only_says_so(tmp_path, check_guarded):

@@ -110,7 +110,7 @@ def test_our_flags_reach_trl(tmp_path):
     run = RunArguments(output_dir=str(tmp_path), bf16=False, learning_rate=3e-3, warmup_steps=7, resume=True)
     config = build_sft_config(run)
     assert (config.learning_rate, config.warmup_steps, config.bf16) == (3e-3, 7, False)
-    assert config.gradient_checkpointing is False  # TRL's default is True
+    assert not config.gradient_checkpointing  # TRL's default is True
     assert (config.completion_only_loss, config.max_length, config.packing) == (True, None, False)
     assert config.n_gpu == run.n_gpu
     different = {name for name, value in run.to_dict().items() if name != "resume" and config.to_dict()[name] != value}

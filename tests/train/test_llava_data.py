@@ -75,7 +75,8 @@ def test_the_loss_sees_answers_and_their_end_marks(processor):
 def test_golden_v1_prompt(sentencepiece):
     encoder = ConversationEncoder(sentencepiece, 512)
     encoded = encoder.encode(conversation("Which colour?", "It is red.", "Sure?", "Yes.", images=["a.png"]))
-    assert learned(encoder, encoded) == ["It is red.</s>", "Yes.</s>"]
+    # The space before an answer is part of its first token; whether it is decoded depends on transformers' version.
+    assert [text.removeprefix(" ") for text in learned(encoder, encoded)] == ["It is red.</s>", "Yes.</s>"]
     text = encoder.tokenizer.decode(encoded.input_ids).removeprefix("<s>").replace(" \n", "\n").strip()
     assert text == (
         "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
