@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import importlib.util
 import logging
+import os
 import re
 import sys
 from dataclasses import dataclass, field
@@ -147,9 +148,10 @@ class RunArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Fit the values to this machine, then let the Trainer check its own."""
-        place = pick_device()
+        place = torch.device("cpu") if self.use_cpu else pick_device()
         if place.type == "cpu":
             self.use_cpu = True
+        check_processes(place)
         if self.report_to is None:
             self.report_to = "tensorboard" if importlib.util.find_spec("tensorboard") else "none"
         check_trackers(self.report_to)
@@ -173,6 +175,25 @@ class RunArguments(TrainingArguments):
         # One process would split a batch over several GPUs (nn.DataParallel), which our batches do not allow; several
         # GPUs want a launcher and one process each.
         self._n_gpu = min(1, self.n_gpu)
+
+
+def check_processes(place: torch.device) -> None:
+    """Refuse more processes than devices, which the Trainer would only notice as a device that is not there.
+
+    Args:
+        place: Where the processes run; a CPU takes any number of them.
+
+    Raises:
+        InputError: When a launcher started more processes on this machine than it has accelerators.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    devices = max(1, torch.accelerator.device_count())
+    if place.type == "cpu" or processes <= devices:
+        return
+    raise InputError(
+        f"{processes} processes were started for {devices} {place.type} device{'s' if devices > 1 else ''}, and each "
+        f"needs one; start {devices}, or add --use-cpu true"
+    )
 
 
 def check_trackers(names: str | list[str]) -> None:

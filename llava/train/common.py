@@ -82,11 +82,16 @@ def load_base_tokenizer(folder: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def loading_options(arguments: ModelArguments) -> dict[str, Any]:
-    """Return what `from_pretrained` is told about the base: type, attention kernel, quantization."""
+def loading_options(arguments: ModelArguments, device: torch.device | None = None) -> dict[str, Any]:
+    """Return what `from_pretrained` is told about the base: type, attention kernel, quantization.
+
+    Args:
+        arguments: How the base is loaded and adapted.
+        device: Where it will be trained; None detects.
+    """
     options: dict[str, Any] = {
         # Full fine-tuning needs full-precision weights; a frozen base takes what the device likes.
-        "dtype": pick_dtype(pick_device(), arguments.base_dtype) if arguments.frozen_base else torch.float32
+        "dtype": pick_dtype(device or pick_device(), arguments.base_dtype) if arguments.frozen_base else torch.float32
     }
     if arguments.attn_implementation:
         options["attn_implementation"] = arguments.attn_implementation

@@ -87,7 +87,8 @@ def train(argv: list[str] | None = None) -> None:
 
     torch.manual_seed(training.seed)
     with quiet_transformers():
-        model = add_adapter(load_causal_lm(folder, **loading_options(model_arguments)), model_arguments, "CAUSAL_LM")
+        base = load_causal_lm(folder, **loading_options(model_arguments, training.device))
+        model = add_adapter(base, model_arguments, "CAUSAL_LM")
     trainer = detoxifier_trainer.build_trainer(model, tokenizer, data, training, encoded, held_out)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     logger.info("training on %d rows, evaluating on %d; %d trained numbers", len(encoded), len(held_out), trained)

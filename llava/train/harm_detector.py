@@ -163,7 +163,7 @@ def train(argv: list[str] | None = None) -> None:
         return
     torch.manual_seed(training.seed)
     with quiet_transformers():
-        model = build_model(folder, model_arguments, config, checkpointing=bool(training.gradient_checkpointing))
+        model = build_model(folder, model_arguments, config, bool(training.gradient_checkpointing), training.device)
     # Switched on in the transformer already; the Trainer would ask our network for it, which is no PreTrainedModel.
     training.gradient_checkpointing = training.activation_checkpointing = False
     trainer = build_trainer(model, tokenizer.pad_token_id, detector, data, training, encoded, held_out)
@@ -176,7 +176,11 @@ def train(argv: list[str] | None = None) -> None:
 
 
 def build_model(
-    folder: str, arguments: ModelArguments, config: ProtectorConfig, checkpointing: bool = False
+    folder: str,
+    arguments: ModelArguments,
+    config: ProtectorConfig,
+    checkpointing: bool = False,
+    device: torch.device | None = None,
 ) -> torch.nn.Module:
     """Return the network to train: frozen base with adapter and trained head, or everything trainable.
 
@@ -185,8 +189,9 @@ def build_model(
         arguments: How it is loaded and adapted.
         config: Layers and pooling.
         checkpointing: Whether the backward pass recomputes activations to save memory.
+        device: Where it will be trained; None detects.
     """
-    classifier = load_sequence_classifier(folder, num_layers=config.num_layers, **loading_options(arguments))
+    classifier = load_sequence_classifier(folder, num_layers=config.num_layers, **loading_options(arguments, device))
     if checkpointing:
         classifier.gradient_checkpointing_enable({"use_reentrant": False})
     model = HarmClassifier(classifier, pooling=config.pooling)

@@ -153,7 +153,7 @@ def train(argv: list[str] | None = None) -> None:
         print(describe_conversations(encoded, held_out))
         return
     with quiet_transformers():
-        model = load_llava(source, model_arguments, training.seed)
+        model = load_llava(source, model_arguments, training.seed, training.device)
     collator = LlavaCollator(processor, encoder.image_positions)
     trainer = build_trainer(model, collator, llava, training, encoded, held_out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

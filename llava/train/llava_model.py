@@ -130,9 +130,18 @@ def load_llava_processor(source: LlavaSource) -> Any:
     return processor
 
 
-def load_llava(source: LlavaSource, arguments: LlavaModelArguments, seed: int) -> Any:
-    """Load the model to train: what is trained in single precision, the rest frozen; the seed is the adapter's."""
-    options = loading_options(arguments)
+def load_llava(
+    source: LlavaSource, arguments: LlavaModelArguments, seed: int, device: torch.device | None = None
+) -> Any:
+    """Load the model to train: what is trained in single precision, the rest frozen.
+
+    Args:
+        source: Where it is loaded from.
+        arguments: Stage and choices.
+        seed: Of the adapter's weights.
+        device: Where it will be trained; None detects.
+    """
+    options = loading_options(arguments, device)
     if "quantization_config" in options:
         options["quantization_config"].llm_int8_skip_modules = list(KEPT_WHOLE)
     model = load_network(source.folder, source.name, options)

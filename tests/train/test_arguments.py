@@ -121,6 +121,18 @@ def test_half_precision_follows_the_device(monkeypatch, device, dtype, flags, ex
     assert (again["bf16"], again["fp16"]) == expected
 
 
+def test_a_cpu_that_is_asked_for_computes_in_single_precision(monkeypatch):
+    """And it takes any number of processes, whatever else the machine has."""
+    monkeypatch.setattr(arguments, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    run = parse("--use-cpu", "true")[2]
+    assert (run.bf16, run.fp16, run.use_cpu, run.device.type) == (False, False, True, "cpu")
+    with pytest.raises(InputError, match="2 processes were started for 1 cuda device,") as caught:
+        parse()
+    assert "--use-cpu true" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "words"), [("nonsense", ["nonsense", "wandb", "none"]), ("wandb", ["pip install wandb"])]
 )

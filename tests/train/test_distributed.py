@@ -27,11 +27,12 @@ def launch(script, tiny_lm, data, output, launcher, processes, *more):
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "DS_ACCELERATOR": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",  # two processes may not share a GPU, and DeepSpeed's launcher shows it again
     }
     flags = [
         *("--base", str(tiny_lm), "--train-data", data, "--output-dir", str(output)),
         *("--learning-rate", "1e-2", "--lora-dropout", "0", "--num-train-epochs", "2", "--logging-steps", "1"),
-        *("--disable-tqdm", "true", "--save-strategy", "epoch", *more),
+        *("--disable-tqdm", "true", "--save-strategy", "epoch", "--use-cpu", "true", *more),
     ]
     done = subprocess.run(
         ["bash", str(SCRIPTS / script), *flags],
