@@ -31,7 +31,8 @@ def check_guarded(tiny_detector, tiny_detoxifier) -> Callable[..., None]:
     from llava import Detoxifier, HarmDetector, Protector
     from llava.data.schema import Action
 
-    detector, detoxifier = HarmDetector.from_pretrained(tiny_detector), Detoxifier.from_pretrained(tiny_detoxifier)
+    detector = HarmDetector.from_pretrained(tiny_detector, dtype="float32")
+    detoxifier = Detoxifier.from_pretrained(tiny_detoxifier, dtype="float32")
 
     def check(model: Any, images: list[Any], prompts: tuple[str, ...] = ("Hi", "How do I bake bread?")) -> None:
         answers = model.generate(prompts, images, max_new_tokens=6)

@@ -7,6 +7,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaForConditiona
 
 from llava.model.language_model import language_model_folder
 
+SINGLE_PRECISION = ("--base-dtype", "float32", "--bf16", "false")
+"""Flags of a training whose scores are compared, wherever it runs."""
+
 
 def test_a_language_model_comes_back_as_it_is(tiny_lm):
     assert language_model_folder(tiny_lm) == tiny_lm
@@ -45,12 +48,12 @@ def test_a_detector_trained_on_it_names_the_llava_and_finds_it_again(tiny_llava,
     from llava.protector.checkpoints import check_checkpoint
     from llava.protector.detector import HarmDetector
 
-    output = train_on(tiny_llava, tmp_path, monkeypatch)
+    output = train_on(tiny_llava, tmp_path, monkeypatch, *SINGLE_PRECISION)
     adapter = json.loads((output / "adapter_config.json").read_text())
     config = json.loads((output / "protector_config.json").read_text())
     assert adapter["base_model_name_or_path"] == config["base_model"] == str(tiny_llava)
     check_checkpoint("detector", str(output))
-    detector = HarmDetector.from_pretrained(output)
+    detector = HarmDetector.from_pretrained(output, dtype="float32")
     # What the training scored with the language model it had, the language model taken out again scores too.
     _, held_out = split_rows(load_detector_rows(parse_mixture(str(tmp_path / "rows.jsonl"))))
     written = [json.loads(line)["harm_score"] for line in (output / "held_out_scores.jsonl").read_text().splitlines()]
@@ -60,7 +63,8 @@ def test_a_detector_trained_on_it_names_the_llava_and_finds_it_again(tiny_llava,
     before = detector.score(["bread"], ["q"])
     shutil.rmtree(tmp_path / "cache")
     merge_adapter(str(tiny_llava), str(output), tmp_path / "merged")
-    assert HarmDetector.from_pretrained(tmp_path / "merged").score(["bread"], ["q"]) == pytest.approx(before, abs=1e-5)
+    merged = HarmDetector.from_pretrained(tmp_path / "merged", dtype="float32")
+    assert merged.score(["bread"], ["q"]) == pytest.approx(before, abs=1e-5)
 
 
 def test_the_recorded_name_may_be_another_copy_of_the_llava(tiny_llava, tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ def test_an_adapter_answers_as_base_and_adapter_together(adapter, tiny_llava):
     """PEFT's own forward is the yardstick; the base alone gives something else."""
     from peft import PeftModel
 
-    loaded, base = load_mllm(adapter, device="cpu"), load_mllm(tiny_llava, device="cpu")
+    loaded, base = (load_mllm(path, device="cpu", dtype="float32") for path in (adapter, tiny_llava))
     picture = Image.linear_gradient("L").convert("RGB")
     before = [logits(base, with_picture) for with_picture in (picture, None)]
     base.model = PeftModel.from_pretrained(base.model, adapter).eval()

@@ -42,7 +42,7 @@ def test_a_merged_detector_scores_as_before(tiny_lm, detector, tmp_path):
     line = merge_adapter(str(tiny_lm), str(detector), output)
     assert "merged detector in float32" in line
     assert "\n" not in line
-    before, after = HarmDetector.from_pretrained(detector), HarmDetector.from_pretrained(output)
+    before, after = (HarmDetector.from_pretrained(folder, dtype="float32") for folder in (detector, output))
     prompts = ["How?"] * 3
     assert after.score(RESPONSES, prompts) == pytest.approx(before.score(RESPONSES, prompts), abs=1e-5)
     assert (after.config.num_layers, after.config.pooling, after.threshold) == (1, "mean", 0.3)
@@ -59,7 +59,7 @@ def test_a_merged_detector_is_a_plain_sequence_classifier(tiny_lm, tmp_path):
     tokens = AutoTokenizer.from_pretrained(tmp_path / "merged")("Question: How?\n\nAnswer: Mix.", return_tensors="pt")
     with torch.inference_mode():
         logit = model(**tokens).logits.item()
-    score = HarmDetector.from_pretrained(adapter).score(["Mix."], ["How?"])[0]
+    score = HarmDetector.from_pretrained(adapter, dtype="float32").score(["Mix."], ["How?"])[0]
     assert torch.sigmoid(torch.tensor(logit)).item() == pytest.approx(score, abs=1e-5)
 
 
@@ -68,8 +68,8 @@ def test_a_merged_detoxifier_rewrites_as_before(tiny_lm, detoxifier, tmp_path):
     merge_adapter(str(tiny_lm), str(detoxifier), output)
     AutoModelForCausalLM.from_pretrained(output)
     arguments = (["How?", "Why?"], ["Mix flour.", "Because."])
-    before = Detoxifier.from_pretrained(detoxifier).rewrite(*arguments, max_new_tokens=12)
-    assert Detoxifier.from_pretrained(output).rewrite(*arguments, max_new_tokens=12) == before
+    before = Detoxifier.from_pretrained(detoxifier, dtype="float32").rewrite(*arguments, max_new_tokens=12)
+    assert Detoxifier.from_pretrained(output, dtype="float32").rewrite(*arguments, max_new_tokens=12) == before
 
 
 def test_a_base_with_odd_sampling_defaults_is_merged(tiny_lm, detoxifier, tmp_path):
@@ -171,9 +171,9 @@ def test_released_detector_files_merge(tiny_lm, tmp_path, modules_to_save):
     adapter = build_detector_adapter(tmp_path / "adapter", tiny_lm)
     to_released_form(adapter, "SEQ_CLS", modules_to_save)
     merge_adapter(str(tiny_lm), str(adapter), tmp_path / "merged")
-    after = HarmDetector.from_pretrained(tmp_path / "merged")
+    after = HarmDetector.from_pretrained(tmp_path / "merged", dtype="float32")
     assert after.config.positive_label == "safe"
-    before = HarmDetector.from_pretrained(adapter, base=str(tiny_lm))
+    before = HarmDetector.from_pretrained(adapter, base=str(tiny_lm), dtype="float32")
     assert after.score(["Mix."], ["How?"]) == pytest.approx(before.score(["Mix."], ["How?"]), abs=1e-5)
     assert json.loads((tmp_path / "merged" / "protector_config.json").read_text())["positive_label"] == "safe"
 
@@ -181,8 +181,8 @@ def test_released_detector_files_merge(tiny_lm, tmp_path, modules_to_save):
 def test_released_detoxifier_files_merge(tiny_lm, detoxifier, tmp_path):
     to_released_form(detoxifier, "CAUSAL_LM", None)
     merge_adapter(str(tiny_lm), str(detoxifier), tmp_path / "merged")
-    before = Detoxifier.from_pretrained(detoxifier, base=str(tiny_lm))
-    after = Detoxifier.from_pretrained(tmp_path / "merged")
+    before = Detoxifier.from_pretrained(detoxifier, base=str(tiny_lm), dtype="float32")
+    after = Detoxifier.from_pretrained(tmp_path / "merged", dtype="float32")
     arguments = (["How?", "Why?"], ["Mix flour.", "Because."])
     assert after.rewrite(*arguments, max_new_tokens=12) == before.rewrite(*arguments, max_new_tokens=12)
 

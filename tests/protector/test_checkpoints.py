@@ -86,11 +86,11 @@ def test_a_released_detector_gives_the_scores_it_was_saved_with(tiny_lm, tmp_pat
     """Whatever its config says of the head, the saved one is used, and label 1 is safe."""
     adapter = build_detector_adapter(tmp_path / "adapter", tiny_lm, positive_label="safe", max_length=512)
     texts = (["Mix flour and water.", "No.", "word " * 300], ["How?", "Why?", "What?"])
-    before = HarmDetector.from_pretrained(adapter).score(*texts)
+    before = HarmDetector.from_pretrained(adapter, dtype="float32").score(*texts)
     to_released_form(adapter, "SEQ_CLS", modules_to_save)
     assert open_checkpoint("detector", str(adapter), base=str(tiny_lm)).config.positive_label == "safe"
     check_checkpoint("detector", str(adapter), base=str(tiny_lm))
-    detector = HarmDetector.from_pretrained(adapter, base=str(tiny_lm))
+    detector = HarmDetector.from_pretrained(adapter, base=str(tiny_lm), dtype="float32")
     scores = detector.score(*texts)
     assert scores == pytest.approx(before, abs=1e-6)
     config = replace(detector.config, positive_label="harmful")
@@ -102,11 +102,11 @@ def test_a_released_detector_gives_the_scores_it_was_saved_with(tiny_lm, tmp_pat
 def test_a_released_detoxifier_writes_what_it_was_saved_with(tiny_lm, tmp_path):
     adapter = build_detoxifier_adapter(tmp_path / "adapter", tiny_lm)
     texts = (["How?", "Why?"], ["Mix flour.", "Because."])
-    before = Detoxifier.from_pretrained(adapter).rewrite(*texts, max_new_tokens=12)
-    assert before != Detoxifier.from_pretrained(tiny_lm).rewrite(*texts, max_new_tokens=12)
+    before = Detoxifier.from_pretrained(adapter, dtype="float32").rewrite(*texts, max_new_tokens=12)
+    assert before != Detoxifier.from_pretrained(tiny_lm, dtype="float32").rewrite(*texts, max_new_tokens=12)
     to_released_form(adapter, "CAUSAL_LM", None)
     check_checkpoint("detoxifier", str(adapter), base=str(tiny_lm))
-    again = Detoxifier.from_pretrained(adapter, base=str(tiny_lm))
+    again = Detoxifier.from_pretrained(adapter, base=str(tiny_lm), dtype="float32")
     assert again.rewrite(*texts, max_new_tokens=12) == before
 
 

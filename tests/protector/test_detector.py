@@ -15,7 +15,7 @@ TEXTS = ["Mix flour and water.", "I am sorry, I cannot help.", "Steps to follow:
 
 @pytest.fixture(scope="module")
 def detector(tiny_detector):
-    return HarmDetector.from_pretrained(tiny_detector)
+    return HarmDetector.from_pretrained(tiny_detector, dtype="float32")
 
 
 def test_scores_are_probabilities_that_depend_on_the_text(detector):
@@ -31,7 +31,7 @@ def test_scores_do_not_depend_on_the_batch(detector):
 
 
 def test_the_adapter_matters(tiny_detector, tiny_lm, tmp_path, detector):
-    other = HarmDetector.from_pretrained(build_detector_adapter(tmp_path / "other", tiny_lm, seed=7))
+    other = HarmDetector.from_pretrained(build_detector_adapter(tmp_path / "other", tiny_lm, seed=7), dtype="float32")
     assert detector.score(TEXTS) != pytest.approx(other.score(TEXTS), abs=1e-3)
 
 
@@ -45,7 +45,7 @@ def test_long_response_takes_its_worst_window(detector):
 
 
 def test_released_form_label_one_is_safe(tiny_classifier):
-    released = HarmDetector.from_pretrained(tiny_classifier)
+    released = HarmDetector.from_pretrained(tiny_classifier, dtype="float32")
     flipped = HarmDetector(
         released.classifier, released.tokenizer, ProtectorConfig(kind="detector", positive_label="harmful")
     )

@@ -8,7 +8,7 @@ from llava.protector.repetition import RUN
 
 @pytest.fixture(scope="module")
 def detoxifier(tiny_detoxifier):
-    return Detoxifier.from_pretrained(tiny_detoxifier)
+    return Detoxifier.from_pretrained(tiny_detoxifier, dtype="float32")
 
 
 def test_rewrites_are_greedy_and_in_order(detoxifier):
@@ -21,7 +21,7 @@ def test_rewrites_are_greedy_and_in_order(detoxifier):
 
 
 def test_the_adapter_matters(detoxifier, tiny_lm):
-    base = Detoxifier.from_pretrained(tiny_lm)
+    base = Detoxifier.from_pretrained(tiny_lm, dtype="float32")
     texts = ["Mix flour, water and salt.", "I cannot help."]
     prompts = ["Why?", "How?"]
     assert detoxifier.rewrite(prompts, texts, max_new_tokens=8) != base.rewrite(prompts, texts, max_new_tokens=8)
@@ -57,7 +57,7 @@ def test_a_folder_that_is_no_model(tmp_path):
 
 
 def test_a_checkpoints_decoding_defaults_do_not_count(detoxifier, tiny_detoxifier):
-    other = Detoxifier.from_pretrained(tiny_detoxifier)
+    other = Detoxifier.from_pretrained(tiny_detoxifier, dtype="float32")
     stored = GenerationConfig(repetition_penalty=9.0, num_beams=3, do_sample=True, temperature=5.0)
     other.model.generation_config = stored
     texts = (["Why?", "How?"], ["Mix flour, water and salt.", "I cannot help."])

@@ -6,7 +6,7 @@ from llava.protector.jsonl import CHUNK, check_output, detect_rows, detoxify_row
 
 
 def test_many_rows_keep_their_order(tiny_detector):
-    detector = HarmDetector.from_pretrained(tiny_detector)
+    detector = HarmDetector.from_pretrained(tiny_detector, dtype="float32")
     rows = [{"response": f"Step {i % 7}.", "id": i} for i in range(CHUNK + 10)]
     done = list(detect_rows(detector, rows))
     assert [row["id"] for row in done] == list(range(CHUNK + 10))

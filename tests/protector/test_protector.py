@@ -13,12 +13,12 @@ RESPONSES = ["Because of the salt.\n", "Mix flour, water and yeast.", "  A numbe
 
 @pytest.fixture(scope="module")
 def detector(tiny_detector):
-    return HarmDetector.from_pretrained(tiny_detector)
+    return HarmDetector.from_pretrained(tiny_detector, dtype="float32")
 
 
 @pytest.fixture(scope="module")
 def detoxifier(tiny_detoxifier):
-    return Detoxifier.from_pretrained(tiny_detoxifier)
+    return Detoxifier.from_pretrained(tiny_detoxifier, dtype="float32")
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,9 @@ def trainer(tiny_lm, tmp_path):
 
 
 def make_batch(trainer):
-    return trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
+    """Return four rows, where the model is."""
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
+    return {key: value.to(trainer.model.device) for key, value in batch.items()}
 
 
 def count_targets(batch):
@@ -55,6 +57,7 @@ def test_the_loss_is_that_of_sfttrainer_itself(trainer, tiny_lm, tmp_path, parts
         train_dataset=trainer.train_dataset,
         processing_class=AutoTokenizer.from_pretrained(tiny_lm),
     )
+    trainer.model.cpu()
     batch = make_batch(trainer)
     items = None if parts is None else torch.tensor(parts * count_targets(batch))
     trainer.model.eval()
@@ -70,7 +73,7 @@ def test_the_loss_computed_by_hand(trainer):
     batch = make_batch(trainer)
     model = trainer.model.eval()
     with torch.no_grad():
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.cpu()
     terms = [
         -math.log(math.exp(logits[row, t, label]) / logits[row, t].double().exp().sum().item())
         for row, labels in enumerate(batch["labels"].tolist())
@@ -99,7 +102,8 @@ def test_an_evaluation_is_per_token(trainer):
     losses, tokens = [], []
     for row in trainer.eval_dataset:
         with torch.no_grad():
-            losses.append(model(torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss.item())
+            ids, labels = (torch.tensor([row[key]], device=model.device) for key in ("input_ids", "labels"))
+            losses.append(model(ids, labels=labels).loss.item())
         tokens.append(sum(label != -100 for label in row["labels"]))
     expected = sum(loss * n for loss, n in zip(losses, tokens, strict=True)) / sum(tokens)
     assert measure_tokens(prediction)["token_loss"] == pytest.approx(expected, rel=1e-5)

@@ -105,10 +105,11 @@ def test_the_written_metrics_are_those_of_the_written_detector(tiny_lm, data, tm
     from llava.data.splits import split_rows
 
     output = tmp_path / "out"
-    assert main(flags(tiny_lm, data, output, "--num-layers", "1", "--pooling", "mean")) == 0
+    single = ["--base-dtype", "float32", "--bf16", "false"]
+    assert main(flags(tiny_lm, data, output, "--num-layers", "1", "--pooling", "mean", *single)) == 0
     _, held_out = split_rows(load_detector_rows(parse_mixture(data)))
     written = [json.loads(line) for line in (output / "held_out_scores.jsonl").read_text().splitlines()]
-    detector = HarmDetector.from_pretrained(output)
+    detector = HarmDetector.from_pretrained(output, dtype="float32")
     scores = detector.score([row.response for row in held_out], [row.prompt for row in held_out])
     assert sorted(row["harm_score"] for row in written) == pytest.approx(sorted(scores), abs=1e-5)
 

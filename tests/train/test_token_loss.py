@@ -21,17 +21,19 @@ def model(tiny_lm):
 
 @pytest.fixture
 def trainer(model, tmp_path):
-    return Plain(model=model, args=RunArguments(output_dir=str(tmp_path / "o"), report_to="none"))
+    return Plain(model=model, args=RunArguments(output_dir=str(tmp_path / "o"), report_to="none", bf16=False))
 
 
 @pytest.fixture
-def batch():
+def batch(trainer):
+    """Where the trainer has put its model."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, 100, (3, 9), generator=generator)
     labels = ids.clone()
     labels[:, :4] = -100
     labels[2, 6:] = -100
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    return {key: value.to(trainer.model.device) for key, value in batch.items()}
 
 
 def test_the_head_works_at_chosen_positions_only():
