@@ -15,6 +15,8 @@ MODEL_FILES = {
     *("config.json", "generation_config.json", "model.safetensors", "processor_config.json", "tokenizer.json"),
     *("tokenizer_config.json", "chat_template.jinja", "train_config.yaml"),
 }
+SINGLE_PRECISION = ("--base-dtype", "float32", "--bf16", "false")
+"""Flags of a training whose result is compared, wherever it runs."""
 ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "train_config.yaml"}
 PROJECTOR_FILES = {
     "config.json",
@@ -82,7 +84,7 @@ def test_smoke(tiny_llava, data, tmp_path, trainers, stage):
 @pytest.mark.parametrize("stage", ["pretrain", "full", "lora"])
 def test_the_result_loads_with_the_same_logits(tiny_llava, data, tmp_path, trainers, stage):
     output = tmp_path / "out"
-    assert main(flags(tiny_llava, data, output, *STAGES[stage], "--base-dtype", "float32")) == 0
+    assert main(flags(tiny_llava, data, output, *STAGES[stage], *SINGLE_PRECISION)) == 0
     ((trainer, _),) = trainers
     trained = trainer.model.cpu().eval()
     loaded = load_mllm(output, device="cpu", dtype="float32")
@@ -102,7 +104,7 @@ def test_an_adapter_is_read_by_peft_alone(tiny_llava, data, tmp_path, trainers):
     from transformers import LlavaForConditionalGeneration
 
     output = tmp_path / "out"
-    more = ["--lora", "--base-name", str(tiny_llava), "--base-dtype", "float32"]
+    more = ["--lora", "--base-name", str(tiny_llava), *SINGLE_PRECISION]
     assert main(flags(tiny_llava, data, output, *more)) == 0
     settings = json.loads((output / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == str(tiny_llava)
@@ -149,7 +151,7 @@ def test_a_new_model_goes_through_both_stages(data, tmp_path, monkeypatch):
     monkeypatch.setenv("MLLM_PROTECTOR_CACHE", str(tmp_path / "cache"))
     base, tower = write_base(tmp_path / "base"), write_tower(tmp_path / "clip")
     first, second = tmp_path / "first", tmp_path / "second"
-    new = ["--stage", "pretrain", "--vision-tower", str(tower), "--base-dtype", "float32"]
+    new = ["--stage", "pretrain", "--vision-tower", str(tower), *SINGLE_PRECISION]
     assert main(flags(base, data, first, *new)) == 0
     whole = load_mllm(first, device="cpu", dtype="float32")
     released = load_mllm(first / "mm_projector", device="cpu", dtype="float32")
@@ -180,7 +182,8 @@ def test_two_rows_are_learned_by_heart_and_answered(tiny_llava, tmp_path, stage)
     rows = [picture_row(0, "red", answer="water and salt"), text_row(1, "Say it.", "flour and yeast")]
     (folder / "rows.json").write_text(json.dumps(rows))
     more = [*STAGES[stage], "--per-device-train-batch-size", "1", "--num-train-epochs", "60", "--lora-r", "16"]
-    more += ["--lora-dropout", "0", "--lora-alpha", "32"]
+    # Gentler than the other tests: at their rate the last bits of a product decide where the training ends up.
+    more += ["--lora-dropout", "0", "--lora-alpha", "32", "--learning-rate", "3e-3"]
     assert main(flags(tiny_llava, folder / "rows.json", tmp_path / "out", *more)) == 0
     model = load_mllm(tmp_path / "out", device="cpu", dtype="float32")
     answers = model.generate(["Which colour?", "Say it."], [open_image(folder / "red.png"), None], max_new_tokens=30)
