@@ -148,7 +148,7 @@ class RunArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Fit the values to this machine, then let the Trainer check its own."""
-        place = torch.device("cpu") if self.use_cpu else pick_device()
+        place = torch.device("cpu") if getattr(self, "use_cpu", False) else pick_device()
         if place.type == "cpu":
             self.use_cpu = True
         check_processes(place)
