@@ -178,7 +178,7 @@ class RunArguments(TrainingArguments):
 
 
 def check_processes(place: torch.device) -> None:
-    """Refuse more processes than devices, which the Trainer would only notice as a device that is not there.
+    """Refuse a process beyond the machine's devices, for which torch only has an invalid device number.
 
     Args:
         place: Where the processes run; a CPU takes any number of them.
@@ -186,14 +186,12 @@ def check_processes(place: torch.device) -> None:
     Raises:
         InputError: When a launcher started more processes on this machine than it has accelerators.
     """
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    devices = max(1, torch.accelerator.device_count())
-    if place.type == "cpu" or processes <= devices:
-        return
-    raise InputError(
-        f"{processes} processes were started for {devices} {place.type} device{'s' if devices > 1 else ''}, and each "
-        f"needs one; start {devices}, or add --use-cpu true"
-    )
+    rank, devices = int(os.environ.get("LOCAL_RANK", "0")), max(1, torch.accelerator.device_count())
+    if place.type != "cpu" and rank >= devices:
+        raise InputError(
+            f"process {rank + 1} on this machine has no {place.type} device of its own; start {devices} here, or add "
+            "--use-cpu true"
+        )
 
 
 def check_trackers(names: str | list[str]) -> None:

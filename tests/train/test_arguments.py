@@ -122,15 +122,21 @@ def test_half_precision_follows_the_device(monkeypatch, device, dtype, flags, ex
 
 
 def test_a_cpu_that_is_asked_for_computes_in_single_precision(monkeypatch):
-    """And it takes any number of processes, whatever else the machine has."""
+    """Whatever else the machine has, which is pretended."""
     monkeypatch.setattr(arguments, "pick_device", lambda: torch.device("cuda"))
-    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     run = parse("--use-cpu", "true")[2]
     assert (run.bf16, run.fp16, run.use_cpu, run.device.type) == (False, False, True, "cpu")
-    with pytest.raises(InputError, match="2 processes were started for 1 cuda device,") as caught:
-        parse()
-    assert "--use-cpu true" in str(caught.value)
+
+
+def test_more_processes_than_devices_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        arguments.check_processes(torch.device("cpu"))
+    with pytest.raises(InputError, match=r"process 2 on this machine has no cuda.*start 1 .*--use-cpu"):
+        arguments.check_processes(torch.device("cuda", 0))
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    arguments.check_processes(torch.device("cuda", 0))
 
 
 @pytest.mark.parametrize(
