@@ -52,7 +52,7 @@ def test_a_family_loads_answers_and_is_guarded(family, tmp_path, check_guarded):
     try:
         folder = BUILDERS[family](tmp_path / family)
     except ImportError as error:
-        # Before transformers 5.17 Idefics3's processor for Pillow asked for torchvision too.
+        # In some versions of transformers Idefics3's processor for Pillow asks for torchvision too.
         if HAS_TORCHVISION or "Torchvision" not in str(error):
             raise
         pytest.skip(f"this transformers needs torchvision for {family}")
