@@ -17,13 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
-from transformers import AutoConfig, AutoModel, FocalNetConfig, FocalNetModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, FocalNetConfig, FocalNetModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-try:
-    from transformers import PreTrainedConfig
-except ImportError:  # transformers before 5.0 spelt it so
-    from transformers import PretrainedConfig as PreTrainedConfig
 
 MODEL_TYPE = "reading_tower"
 ROW_WEIGHT = 0.25
