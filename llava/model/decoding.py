@@ -27,10 +27,15 @@ SPECIAL = (
     *("bos_token_id", "eos_token_id", "pad_token_id"),
     *("decoder_start_token_id", "forced_bos_token_id", "stop_strings"),
 )
-"""What a checkpoint's decoding defaults say about its vocabulary."""
+"""What a checkpoint's decoding defaults say about its tokens, whatever they say about sampling."""
 
 EndOfRow = Callable[[torch.Tensor], torch.Tensor]
 """Tells from token ids (B, T) which rows have ended, (B,) bool."""
+
+
+def special_tokens_of(defaults: GenerationConfig, **own: Any) -> GenerationConfig:
+    """Return decoding defaults with nothing but the special tokens of others; `own` wins over them."""
+    return GenerationConfig(**{name: getattr(defaults, name, None) for name in SPECIAL} | own)
 
 
 def drop_contradictions(model: Any) -> None:
@@ -45,7 +50,7 @@ def drop_contradictions(model: Any) -> None:
     try:
         defaults.validate(strict=True)
     except ValueError:
-        model.generation_config = GenerationConfig(**{name: getattr(defaults, name, None) for name in SPECIAL})
+        model.generation_config = special_tokens_of(defaults)
 
 
 class RowProcessor(Protocol):

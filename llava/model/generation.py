@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor
+from transformers import LogitsProcessor
 
 from llava.errors import InputError
-from llava.model.decoding import decode_rows
+from llava.model.decoding import decode_rows, special_tokens_of
 from llava.model.prompts import neutralise, render_prompt, reserved_tokens
 
 if TYPE_CHECKING:
@@ -61,17 +61,13 @@ class MultimodalModel:
         self._prepare_tokenizer()
         self._reserved = reserved_tokens(processor)
         # The checkpoint's sampling defaults (temperature, repetition penalty, beams) would leak into every call.
-        kept = {
-            key: getattr(model.generation_config, key, None)
-            for key in ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id", "stop_strings")
-        }
-        self.stop_strings: list[str] = kept["stop_strings"] or []
-        model.generation_config = GenerationConfig(
+        model.generation_config = special_tokens_of(
+            model.generation_config,
             eos_token_id=self.eos_token_ids,
             pad_token_id=self.tokenizer.pad_token_id,
             suppress_tokens=self._unspeakable(),
-            **kept,
         )
+        self.stop_strings: list[str] = model.generation_config.stop_strings or []
 
     @property
     def tokenizer(self) -> Any:

@@ -163,7 +163,8 @@ def train(argv: list[str] | None = None) -> None:
         return
     torch.manual_seed(training.seed)
     with quiet_transformers():
-        model = build_model(folder, model_arguments, config, bool(training.gradient_checkpointing), training.device)
+        checkpointing = bool(training.gradient_checkpointing)
+        model = build_model(folder, model_arguments, config, checkpointing=checkpointing, device=training.device)
     # Switched on in the transformer already; the Trainer would ask our network for it, which is no PreTrainedModel.
     training.gradient_checkpointing = training.activation_checkpointing = False
     trainer = build_trainer(model, tokenizer.pad_token_id, detector, data, training, encoded, held_out)
