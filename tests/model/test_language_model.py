@@ -6,9 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaForConditionalGeneration
 
 from llava.model.language_model import language_model_folder
-
-SINGLE_PRECISION = ("--base-dtype", "float32", "--bf16", "false")
-"""Flags of a training whose scores are compared, wherever it runs."""
+from tests.train.rows import SINGLE_PRECISION, write_labelled, write_rewrites
 
 
 def test_a_language_model_comes_back_as_it_is(tiny_lm):
@@ -30,7 +28,6 @@ def test_the_language_model_of_a_llava_gives_its_logits(tiny_llava, tmp_path, mo
 def train_on(base, tmp_path, monkeypatch, *more):
     """Train a detector on the language model of a LLaVA, then lose the cache, as when it goes to another machine."""
     from llava.train.harm_detector import main
-    from tests.train.rows import write_labelled
 
     monkeypatch.setenv("MLLM_PROTECTOR_CACHE", str(tmp_path / "cache"))
     data, output = write_labelled(tmp_path / "rows.jsonl", 20), tmp_path / "out"
@@ -80,7 +77,6 @@ def test_the_recorded_name_may_be_another_copy_of_the_llava(tiny_llava, tmp_path
 def test_a_detoxifier_on_it_loads_as_well(tiny_llava, tmp_path, monkeypatch):
     from llava.protector.detoxifier import Detoxifier
     from llava.train.detoxifier import main
-    from tests.train.rows import write_rewrites
 
     pytest.importorskip("trl")
     monkeypatch.setenv("MLLM_PROTECTOR_CACHE", str(tmp_path / "cache"))

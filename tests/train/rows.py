@@ -9,6 +9,9 @@ from llava.files import write_jsonl
 
 WORDS = ["bread", "flour", "water", "salt", "yeast", "lock", "wire", "paint", "song", "river", "garden", "stone"]
 
+SINGLE_PRECISION = ("--base-dtype", "float32", "--bf16", "false")
+"""Flags of a training whose result is compared closely, on whatever device it runs."""
+
 
 def sentence(generator: random.Random, low: int = 3, high: int = 20) -> str:
     """Return some words."""

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from llava.protector.detector import HarmDetector
 from llava.train import harm_detector
 from llava.train.harm_detector import main
-from tests.train.rows import write_labelled, write_pairs
+from tests.train.rows import SINGLE_PRECISION, write_labelled, write_pairs
 
 FILES = {
     "adapter_config.json",
@@ -105,8 +105,7 @@ def test_the_written_metrics_are_those_of_the_written_detector(tiny_lm, data, tm
     from llava.data.splits import split_rows
 
     output = tmp_path / "out"
-    single = ["--base-dtype", "float32", "--bf16", "false"]
-    assert main(flags(tiny_lm, data, output, "--num-layers", "1", "--pooling", "mean", *single)) == 0
+    assert main(flags(tiny_lm, data, output, "--num-layers", "1", "--pooling", "mean", *SINGLE_PRECISION)) == 0
     _, held_out = split_rows(load_detector_rows(parse_mixture(data)))
     written = [json.loads(line) for line in (output / "held_out_scores.jsonl").read_text().splitlines()]
     detector = HarmDetector.from_pretrained(output, dtype="float32")

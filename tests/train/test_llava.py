@@ -10,13 +10,12 @@ from llava.model.loading import load_mllm
 from llava.train import llava
 from llava.train.llava import main
 from tests.train.conversations import STAGES, flags, picture_row, text_row, write_conversations, write_pictures
+from tests.train.rows import SINGLE_PRECISION
 
 MODEL_FILES = {
     *("config.json", "generation_config.json", "model.safetensors", "processor_config.json", "tokenizer.json"),
     *("tokenizer_config.json", "chat_template.jinja", "train_config.yaml"),
 }
-SINGLE_PRECISION = ("--base-dtype", "float32", "--bf16", "false")
-"""Flags of a training whose result is compared, wherever it runs."""
 ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "train_config.yaml"}
 PROJECTOR_FILES = {
     "config.json",

@@ -75,8 +75,10 @@ def test_the_loss_sees_answers_and_their_end_marks(processor):
 def test_golden_v1_prompt(sentencepiece):
     encoder = ConversationEncoder(sentencepiece, 512)
     encoded = encoder.encode(conversation("Which colour?", "It is red.", "Sure?", "Yes.", images=["a.png"]))
-    # The space before an answer is part of its first token; whether it is decoded depends on transformers' version.
-    assert [text.removeprefix(" ") for text in learned(encoder, encoded)] == ["It is red.</s>", "Yes.</s>"]
+    # The space before an answer is part of its first token, and decoded by some versions of transformers alone, so the
+    # tokens are compared. The tiny vocabulary has no Y; its byte stands for it.
+    spoken = [encoder.tokenizer.convert_ids_to_tokens(encoded.input_ids[start:end]) for start, end in encoded.answers]
+    assert ["".join(tokens) for tokens in spoken] == ["▁It▁is▁red.</s>", "▁<0x59>es.</s>"]
     text = encoder.tokenizer.decode(encoded.input_ids).removeprefix("<s>").replace(" \n", "\n").strip()
     assert text == (
         "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
