@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 from benchmarks.measurement import Measurement
 from llava.errors import InputError
-from llava.eval.environment import fix_rounding
+from llava.eval.run.environment import fix_rounding
 from llava.files import write_json
 
 BENCHMARKS = {

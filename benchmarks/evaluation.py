@@ -32,8 +32,8 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
 
 def measure(options: argparse.Namespace) -> Iterator[Measurement]:
     """Measure questions per second: generate, detect and, where flagged, detoxify."""
-    from llava.data.benchmarks import load_benchmark
-    from llava.model.embedded import resolve_mllm
+    from llava.data.benchmarks.loading import load_benchmark
+    from llava.model.embedded.stack import resolve_mllm
     from llava.model.loading import load_mllm
     from llava.protector.detector import HarmDetector
     from llava.protector.detoxifier import Detoxifier
@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace) -> Iterator[Measurement]:
 
 def run_batched(options: argparse.Namespace, output: Path, num_questions: int) -> float:
     """Return the questions per second of one run in one process, without the time of loading its models."""
-    from llava.eval.runner import GenerationSettings, run_generation
+    from llava.eval.run.runner import GenerationSettings, run_generation
 
     size = options.evaluation_batch_size
     settings = GenerationSettings(

@@ -50,15 +50,16 @@ class Bench:
 
     def __init__(self, base: str, rows: int, max_length: int):
         """Find the base and encode the rows once."""
-        from llava.data.pairs import DetoxifierRow
+        from llava.data.training.pairs import DetoxifierRow
+        from llava.model.tokenizers import load_tokenizer
         from llava.protector.config import ProtectorConfig
         from llava.train.arguments import ModelArguments
-        from llava.train.common import load_base_tokenizer, resolve_base
-        from llava.train.detoxifier_data import encode_rewrites
+        from llava.train.base import resolve_base
+        from llava.train.rows.detoxifier import encode_rewrites
 
         self.model_arguments = ModelArguments(base=base)
         self.folder, _ = resolve_base(self.model_arguments)
-        self.tokenizer = load_base_tokenizer(self.folder)
+        self.tokenizer = load_tokenizer(self.folder)
         config = ProtectorConfig(kind="detoxifier", max_length=max_length)
         texts = [DetoxifierRow(prompt, harmful, target, "rows") for prompt, target, harmful in make_pairs(rows)]
         self.encoded = encode_rewrites(self.tokenizer, config, texts, min(MAX_TARGET_TOKENS, max_length // 2))
@@ -67,7 +68,8 @@ class Bench:
         """Return base and adapter, ready to train."""
         from llava.model.quiet import quiet_transformers
         from llava.protector.detoxifier import load_causal_lm
-        from llava.train.common import add_adapter, loading_options
+        from llava.train.base import loading_options
+        from llava.train.lora import add_adapter
 
         with quiet_transformers():
             model = load_causal_lm(self.folder, **loading_options(self.model_arguments))
@@ -108,8 +110,8 @@ class Bench:
         """Train with SFTTrainer, with the config that ours gets."""
         from trl import SFTTrainer
 
-        from llava.train.detoxifier_data import build_dataset
         from llava.train.detoxifier_trainer import build_sft_config
+        from llava.train.rows.detoxifier import build_dataset
 
         def build(model: Any, run: Any) -> Any:
             return SFTTrainer(

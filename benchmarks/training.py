@@ -77,15 +77,16 @@ class Bench:
 
     def __init__(self, base: str, pairs: int, max_length: int):
         """Find the base and encode the pairs once."""
-        from llava.data.pairs import DetectorRow
+        from llava.data.training.pairs import DetectorRow
+        from llava.model.tokenizers import load_tokenizer
         from llava.protector.config import ProtectorConfig
         from llava.train.arguments import ModelArguments
-        from llava.train.common import load_base_tokenizer, resolve_base
-        from llava.train.detector_data import encode_rows, form_units
+        from llava.train.base import resolve_base
+        from llava.train.rows.detector import encode_rows, form_units
 
         self.model_arguments = ModelArguments(base=base)
         self.folder, _ = resolve_base(self.model_arguments)
-        self.tokenizer = load_base_tokenizer(self.folder)
+        self.tokenizer = load_tokenizer(self.folder)
         self.config = ProtectorConfig(kind="detector", positive_label="harmful", max_length=max_length)
         rows = []
         for number, (prompt, chosen, rejected) in enumerate(make_pairs(pairs)):
@@ -186,7 +187,8 @@ class Bench:
         from llava.model.quiet import quiet_transformers
         from llava.protector.classifier import load_sequence_classifier
         from llava.train.arguments import RunArguments
-        from llava.train.common import build_lora_config, loading_options
+        from llava.train.base import loading_options
+        from llava.train.lora import build_lora_config
 
         with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
             classifier = load_sequence_classifier(self.folder, **loading_options(self.model_arguments))

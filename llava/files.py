@@ -24,6 +24,14 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mllm-protector"
 
 
+def check_new_folder(output: Path) -> None:
+    """Raise `InputError` unless `output` can be made as a new folder."""
+    if output.is_file():
+        raise InputError(f"output {output} is a file; choose a folder that does not exist")
+    if output.is_dir() and any(output.iterdir()):
+        raise InputError(f"output folder {output} is not empty; choose another, or remove it")
+
+
 def write_text_atomic(path: str | Path, text: str) -> None:
     """Write `text` to `path` so that a reader sees the old file or the whole new one, never a part.
 

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def compare(args: argparse.Namespace) -> None:
     """Measure and write."""
-    from llava.train.baselines import compare_methods, render_comparison
+    from llava.quality.baselines import compare_methods, render_comparison
 
     figures = compare_methods(
         args.data, detector=args.detector, base=args.base, limit=args.limit, device=args.device, dtype=args.dtype

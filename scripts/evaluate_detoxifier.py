@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import InputError
-from llava.model.embedded import EMBEDDED
+from llava.model.embedded.stack import EMBEDDED
 
 NONE = "none"
 
@@ -54,16 +54,16 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: When something that is named cannot be used.
     """
-    from llava.data.pairs import load_detoxifier_rows
-    from llava.data.pairs_sources import parse_mixture
-    from llava.data.splits import split_rows
-    from llava.eval.judges import JudgeOptions
+    from llava.data.training.pairs import load_detoxifier_rows
+    from llava.data.training.sources import parse_mixture
+    from llava.data.training.splits import split_rows
+    from llava.eval.judges.registry import JudgeOptions
     from llava.files import write_json
     from llava.model.sentence_embeddings import SentenceEmbedder
     from llava.protector.detector import HarmDetector
     from llava.protector.detoxifier import Detoxifier
-    from llava.train.detoxifier_evaluation import Instruments, measure_detoxifier
-    from llava.train.word_judge import build_evaluation_judge
+    from llava.quality.detoxifier_evaluation import Instruments, measure_detoxifier
+    from llava.quality.word_judge import build_evaluation_judge
 
     if args.output.is_dir():
         raise InputError(f"--output {args.output} is a folder; give a JSON file")

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from llava.errors import InputError
-from llava.model.embedded import ASSETS, EMBEDDED
+from llava.model.embedded.stack import ASSETS, EMBEDDED
 
 REWRITE_TOKENS = 192
 """Longest rewrite; the detoxifier was trained on targets of at most 96 tokens."""
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 def measure_detector(data: Path, device: str | None) -> Path:
     """Measure the detector, write its card and return the card's path."""
     from llava.protector.detector import HarmDetector
-    from llava.train import cards
+    from llava.quality import cards
 
     _, held_out = cards.load_detector_split(data)
     detector = HarmDetector.from_pretrained(EMBEDDED, device=device, dtype="float32")
@@ -56,8 +56,8 @@ def measure_detoxifier(data: Path, device: str | None) -> Path:
     from llava.model.sentence_embeddings import SentenceEmbedder
     from llava.protector.detector import HarmDetector
     from llava.protector.detoxifier import Detoxifier
-    from llava.train import cards, detoxifier_evaluation
-    from llava.train.word_judge import WordJudge
+    from llava.quality import cards, detoxifier_evaluation
+    from llava.quality.word_judge import WordJudge
 
     labelled, _ = cards.load_detector_split(data)
     _, held_out = cards.load_detoxifier_split(data)

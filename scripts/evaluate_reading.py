@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import InputError
-from llava.model.embedded import EMBEDDED
+from llava.model.embedded.stack import EMBEDDED
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,10 +46,10 @@ def _measure(args: argparse.Namespace) -> None:
     """Measure and write the card."""
     from llava.data.pictures import find_typefaces, load_vocabulary
     from llava.model.loading import load_mllm
+    from llava.quality.cards import write_card
+    from llava.quality.reading import measure_shapes, measure_titles, measure_words
     from llava.train.arguments import parse_arguments
-    from llava.train.cards import write_card
-    from llava.train.vision_arguments import PictureArguments, TowerArguments, TowerRunArguments
-    from llava.train.vision_metrics import measure_shapes, measure_titles, measure_words
+    from llava.train.vision.arguments import PictureArguments, TowerArguments, TowerRunArguments
 
     flags = ["--config", args.config, *(["--font_folders", args.font_folders] if args.font_folders else [])]
     recipe, tower, _ = parse_arguments((PictureArguments, TowerArguments, TowerRunArguments), flags, __doc__ or "")
@@ -75,7 +75,7 @@ def _measure(args: argparse.Namespace) -> None:
 def _training_pictures(model: str) -> int | None:
     """Return how many pictures the shipped weights were trained on; None for another model."""
     from llava.files import read_json
-    from llava.model.embedded import VISION_DESCRIPTION
+    from llava.model.embedded.stack import VISION_DESCRIPTION
 
     if model != EMBEDDED:
         return None
@@ -84,7 +84,7 @@ def _training_pictures(model: str) -> int | None:
 
 def _figstep_titles(folder: Path) -> list[tuple[Any, str]]:
     """Return FigStep's small set: its own images and their titles."""
-    from llava.data.figstep import load_figstep
+    from llava.data.benchmarks.figstep import load_figstep
     from llava.data.images import open_image
 
     benchmark = load_figstep(folder, tiny=True)

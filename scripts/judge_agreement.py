@@ -46,8 +46,8 @@ def measure(data: Path, judges: Sequence[str], device: str | None, dtype: str) -
     Raises:
         InputError: When the data or a judge cannot be used.
     """
-    from llava.data.splits import split_of
-    from llava.eval.judges import JudgeOptions, build_judge, judge_texts
+    from llava.data.training.splits import split_of
+    from llava.eval.judges.registry import JudgeOptions, build_judge, judge_texts
     from llava.files import read_jsonl
 
     rows = read_jsonl(data / FILE, "labelled answers")
@@ -65,7 +65,7 @@ def measure(data: Path, judges: Sequence[str], device: str | None, dtype: str) -
 
 def describe(pairs: Sequence[tuple[dict[str, Any], Verdict]]) -> list[str]:
     """Return the figures of one judge on some rows, as they are printed."""
-    from llava.eval.metrics import cohen_kappa
+    from llava.eval.scoring.metrics import cohen_kappa
 
     scored = [(bool(row["harmful"]), bool(verdict.unsafe)) for row, verdict in pairs if verdict.unsafe is not None]
     truth, said = [a for a, _ in scored], [b for _, b in scored]

@@ -18,8 +18,8 @@ import yaml
 from PIL import Image
 from sample_scenes import SIDE, draw_scene
 
-from llava.data.mm_safetybench import QUESTION_FOLDER
-from llava.data.sample import SAMPLE_FOLDER
+from llava.data.benchmarks.mm_safetybench import QUESTION_FOLDER
+from llava.data.benchmarks.sample import SAMPLE_FOLDER
 from llava.data.typography import render_sd_typo, render_typo
 from llava.files import write_json, write_jsonl
 

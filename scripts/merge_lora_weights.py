@@ -1,4 +1,4 @@
-"""Merge a LLaVA adapter into its base and check the result; see `llava/model/merge_llava.py`.
+"""Merge a LLaVA adapter into its base and check the result; see `llava/model/llava_checkpoints/merge.py`.
 
 python scripts/merge_lora_weights.py --model-path ADAPTER --model-base BASE --save-model-path FOLDER
 """
@@ -9,7 +9,7 @@ import argparse
 import sys
 
 from llava.errors import FailedRunError, InputError
-from llava.model.merge_llava import merge_llava
+from llava.model.llava_checkpoints.merge import merge_llava
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Merge a LoRA adapter into its base and check the result; see `llava/model/merge.py`.
+"""Merge a LoRA adapter into its base and check the result; see `llava/protector/merge.py`.
 
 python scripts/merge_peft_adapter.py --base_model_name BASE --adapter_model_name ADAPTER --output_name FOLDER
 """
@@ -9,7 +9,8 @@ import argparse
 import sys
 
 from llava.errors import InputError
-from llava.model.merge import MergeError, merge_adapter
+from llava.model.adapters import MergeError
+from llava.protector.merge import merge_adapter
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llava.data.pairs_formats import Where, split_transcript
-from llava.data.pairs_sources import iter_source
+from llava.data.training.formats import Where, split_transcript
+from llava.data.training.sources import iter_source
 from llava.errors import InputError
-from llava.eval.refusals import is_refusal
+from llava.eval.judges.refusals import is_refusal
 from llava.files import iter_jsonl, read_json, write_jsonl
 
 HH_FILE = "harmless-base/test.jsonl.gz"

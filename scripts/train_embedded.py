@@ -82,8 +82,8 @@ def train(kind: str, flags: list[str]) -> int:
 
 def calibrate(adapter: Path, data: Path) -> str:
     """Set threshold and temperature on the prompts that training held out, and return both in words."""
-    from llava.train import cards
-    from llava.train.figures import calibrate_with_figures
+    from llava.quality import cards
+    from llava.quality.figures import calibrate_with_figures
 
     found = calibrate_with_figures(
         str(adapter),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from llava.cli import main
-from llava.eval.records import load_records
+from llava.cli.app import main
+from llava.eval.run.records import load_records
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "llava" / "eval" / "eval_multi_safeguard.sh"

@@ -1,4 +1,4 @@
-from llava.cli import main
+from llava.cli.app import main
 from llava.errors import FailedRunError, InputError
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llava.data.schema import RecordKey
 from llava.errors import InputError
-from llava.eval.planning import derive_seed
+from llava.eval.run.planning import derive_seed
 
 try:
     from lmms_eval.api.model import lmms as Base  # noqa: N812 - the library's own name
@@ -76,7 +76,7 @@ class UnguardedModel(Base):  # type: ignore[misc, valid-type, unused-ignore]
         super().__init__()
         from accelerate import Accelerator
 
-        from llava.model.embedded import resolve_mllm
+        from llava.model.embedded.stack import resolve_mllm
         from llava.model.loading import load_mllm
 
         self.accelerator = Accelerator()
@@ -226,7 +226,7 @@ class GuardedModel(UnguardedModel):
 
 def resolve_batch_size(batch_size: int | str | None, model: Any) -> int:
     """Return the rows of a batch: as asked, or what `auto` stands for."""
-    from llava.eval.environment import choose_batch_size
+    from llava.eval.run.environment import choose_batch_size
 
     if batch_size is None or str(batch_size).startswith("auto"):
         return choose_batch_size(model.device, model.get_memory_footprint())

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llava.errors import InputError
+from llava.errors import FailedRunError, InputError
 from llava.files import read_json
 
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+
+
+class MergeError(FailedRunError):
+    """The merged model does not give the adapter's logits; nothing was written."""
 
 
 def is_adapter(folder: str | Path) -> bool:

@@ -14,16 +14,16 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextTo
 
 from llava.errors import InputError
 from llava.files import read_json
-from llava.model import reading_tower  # noqa: F401 - makes the type known to transformers
-from llava.model.convert import converted_folder
-from llava.model.decoding import drop_contradictions
+from llava.model.answering.decoding import drop_contradictions
+from llava.model.answering.generation import MultimodalModel
 from llava.model.devices import pick_device, pick_dtype
-from llava.model.embedded import DESCRIPTION_FILE, resolve_mllm
-from llava.model.generation import MultimodalModel
+from llava.model.embedded import reading_tower  # noqa: F401 - makes the type known to transformers
+from llava.model.embedded.stack import DESCRIPTION_FILE, resolve_mllm
 from llava.model.hub import fetch, locate
-from llava.model.llava_adapter import KEPT_WHOLE, find_adapter, put_on
-from llava.model.llava_format import is_original_config, recognise
-from llava.model.original_source import HUB_PATTERNS
+from llava.model.llava_checkpoints.adapter import KEPT_WHOLE, find_adapter, put_on
+from llava.model.llava_checkpoints.convert import converted_folder
+from llava.model.llava_checkpoints.format import is_original_config, recognise
+from llava.model.llava_checkpoints.source import HUB_PATTERNS
 from llava.model.quiet import quiet_transformers
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")

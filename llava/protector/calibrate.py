@@ -16,7 +16,7 @@ from llava.files import write_json
 from llava.protector.calibration import Calibration, calibrate_scores, change_temperature
 
 if TYPE_CHECKING:
-    from llava.data.pairs import DetectorRow
+    from llava.data.training.pairs import DetectorRow
 
 REPORT_NAME = "calibration.json"
 OLD_FIGURES = ("README.md", "metrics.json", "held_out_scores.jsonl", "roc.png", "calibration.png")
@@ -47,12 +47,12 @@ def calibrate_detector(
         output: Folder to make: a copy of the checkpoint with the new settings and `calibration.json`.
         in_place: Write both into the checkpoint's own folder instead.
         benign_source: Count only this source's harmless rows for the rate (ordinary answers, say); None takes all.
-        held_out: Keep only the rows that training holds out unless told otherwise (`llava/data/splits.py`).
+        held_out: Keep only the rows that training holds out unless told otherwise (`llava/data/training/splits.py`).
         batch_size: Texts a forward pass.
         device: Where to run; None detects.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         write_figures: Called with the folder, the rows, their scores at the new temperature, the new threshold and the
-            new temperature, to write more about them there (`llava/train/figures.py`).
+            new temperature, to write more about them there (`llava/quality/figures.py`).
 
     Raises:
         InputError: When input is missing or unfit, or the place must not be written. Nothing is written then.
@@ -95,9 +95,9 @@ def calibrate_detector(
 
 def read_rows(data: str, held_out: bool = False) -> list[DetectorRow]:
     """Read the labelled rows of `--data`: all, or those that training holds out."""
-    from llava.data.pairs import load_detector_rows
-    from llava.data.pairs_sources import parse_mixture
-    from llava.data.splits import split_rows
+    from llava.data.training.pairs import load_detector_rows
+    from llava.data.training.sources import parse_mixture
+    from llava.data.training.splits import split_rows
 
     parts = parse_mixture(data, "--data")
     for part in parts:
@@ -109,7 +109,7 @@ def read_rows(data: str, held_out: bool = False) -> list[DetectorRow]:
 
 def check_target(folder: Path, named: Path, output: Path | None, in_place: bool) -> None:
     """Refuse a place that must not be written, before any model is loaded."""
-    from llava.model.embedded import ASSETS
+    from llava.model.embedded.stack import ASSETS
 
     if (output is None) is not in_place:
         raise InputError("give either --output DIR or --in-place")

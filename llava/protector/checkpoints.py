@@ -43,7 +43,7 @@ def open_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> Prot
         InputError: When the folder is missing, or holds something else.
     """
     from llava.model.adapters import is_adapter, read_adapter_config
-    from llava.model.embedded import resolve_adapter, resolve_base_name
+    from llava.model.embedded.stack import resolve_adapter, resolve_base_name
     from llava.model.hub import fetch
     from llava.model.language_model import language_model_folder
 
@@ -90,7 +90,7 @@ def check_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> Non
     from llava.protector.classifier import HarmClassifier, read_classifier_config
 
     checkpoint = open_checkpoint(kind, path_or_id, base)
-    load_tokenizer(checkpoint)
+    load_checkpoint_tokenizer(checkpoint)
     with quiet_transformers(), torch.device("meta"):
         network: torch.nn.Module
         if kind == "detector":
@@ -104,28 +104,13 @@ def check_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> Non
         check_adapter_fits(network, read_adapter_weights(checkpoint.adapter), checkpoint.adapter, checkpoint.model)
 
 
-def load_tokenizer(checkpoint: ProtectorCheckpoint) -> PreTrainedTokenizerFast:
+def load_checkpoint_tokenizer(checkpoint: ProtectorCheckpoint) -> PreTrainedTokenizerFast:
     """Load the checkpoint's tokenizer: its own where it ships one, else the base's.
-
-    Released detectors pad with eos; a tokenizer without a pad token gets eos here too.
 
     Raises:
         InputError: When there is no usable fast tokenizer.
     """
-    from transformers import AutoTokenizer
-
-    from llava.model.quiet import quiet_transformers
+    from llava.model.tokenizers import load_tokenizer
 
     own = (checkpoint.folder / "tokenizer_config.json").is_file()
-    source = str(checkpoint.folder) if own else checkpoint.model
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"no tokenizer can be loaded from {source} ({reason}); copy its tokenizer files") from None
-    if not tokenizer.is_fast:
-        raise InputError(f"the tokenizer in {source} is a slow one; save its fast form (tokenizer.json) there")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    return load_tokenizer(str(checkpoint.folder) if own else checkpoint.model)

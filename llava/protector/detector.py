@@ -62,7 +62,7 @@ class HarmDetector:
 
         from llava.model.adapters import load_adapter
         from llava.model.devices import pick_device, pick_dtype
-        from llava.protector.checkpoints import load_tokenizer, open_checkpoint
+        from llava.protector.checkpoints import load_checkpoint_tokenizer, open_checkpoint
         from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 
         checkpoint = open_checkpoint("detector", str(path), base)
@@ -79,7 +79,7 @@ class HarmDetector:
             classifier = load_adapter(classifier, checkpoint.adapter, checkpoint.model).merge_and_unload()
         # The head decides; it is 576 to 4,096 numbers and costs nothing in full precision.
         classifier.score.to(torch.float32)
-        return cls(classifier.to(place), load_tokenizer(checkpoint), config, name=str(path))
+        return cls(classifier.to(place), load_checkpoint_tokenizer(checkpoint), config, name=str(path))
 
     @property
     def threshold(self) -> float:

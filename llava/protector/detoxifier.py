@@ -65,14 +65,14 @@ class Detoxifier:
         """
         from llava.model.adapters import load_adapter
         from llava.model.devices import pick_device, pick_dtype
-        from llava.protector.checkpoints import load_tokenizer, open_checkpoint
+        from llava.protector.checkpoints import load_checkpoint_tokenizer, open_checkpoint
 
         checkpoint = open_checkpoint("detoxifier", str(path), base)
         place = pick_device(str(device) if device is not None else None)
         model = load_causal_lm(checkpoint.model, pick_dtype(place, dtype))
         if checkpoint.adapter:
             model = load_adapter(model, checkpoint.adapter, checkpoint.model).merge_and_unload()
-        return cls(model.to(place), load_tokenizer(checkpoint), checkpoint.config, name=str(path))
+        return cls(model.to(place), load_checkpoint_tokenizer(checkpoint), checkpoint.config, name=str(path))
 
     def rewrite(
         self,
@@ -121,7 +121,7 @@ class Detoxifier:
         import torch
         from transformers import GenerationConfig
 
-        from llava.model.decoding import decode_rows
+        from llava.model.answering.decoding import decode_rows
         from llava.protector.repetition import StopAtRepetition, whole_sentences, without_repetition
 
         pad, eos = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
@@ -157,7 +157,7 @@ def load_causal_lm(path: str, dtype: torch.dtype, **options: Any) -> PreTrainedM
     """
     from transformers import AutoModelForCausalLM
 
-    from llava.model.decoding import drop_contradictions
+    from llava.model.answering.decoding import drop_contradictions
     from llava.model.quiet import quiet_transformers
 
     try:

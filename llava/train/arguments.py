@@ -18,7 +18,7 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
-from llava.data.splits import HELD_OUT_FRACTION, SPLIT_SEED
+from llava.data.training.splits import HELD_OUT_FRACTION, SPLIT_SEED
 from llava.errors import InputError
 from llava.model.devices import DTYPE_NAMES, pick_device, pick_dtype
 

@@ -12,9 +12,10 @@ from importlib.util import find_spec
 
 import torch
 
-from llava.data.pairs import load_detoxifier_rows
+from llava.data.training.pairs import load_detoxifier_rows
 from llava.errors import InputError
 from llava.model.quiet import quiet_transformers
+from llava.model.tokenizers import load_tokenizer
 from llava.process import end_process
 from llava.protector.config import ProtectorConfig
 from llava.protector.detoxifier import load_causal_lm
@@ -26,18 +27,17 @@ from llava.train.arguments import (
     parse_arguments,
     resolved_arguments,
 )
-from llava.train.common import (
-    add_adapter,
-    load_base_tokenizer,
+from llava.train.base import (
     loading_options,
     prepare_output,
     resolve_base,
     run_entry_point,
     save_checkpoint,
 )
-from llava.train.detoxifier_data import count_cuts, encode_rewrites
+from llava.train.lora import add_adapter
+from llava.train.rows.detoxifier import count_cuts, encode_rewrites
+from llava.train.rows.selection import load_split
 from llava.train.token_loss import write_token_metrics
-from llava.train.training_rows import load_split
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +74,11 @@ def train(argv: list[str] | None = None) -> None:
     checkpoint = None if data.dry_run else prepare_output(training.output_dir, training.resume)
     train_rows, held_out_rows = load_split(data, partial(load_detoxifier_rows, keep_harmless=detoxifier.keep_harmless))
     folder, base_name = resolve_base(model_arguments)
-    tokenizer = load_base_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     encoded = encode_rewrites(tokenizer, config, train_rows, detoxifier.max_target_tokens)
     held_out = encode_rewrites(tokenizer, config, held_out_rows, detoxifier.max_target_tokens)
     if data.dry_run:
-        from llava.train.describe import describe_detoxifier_data
+        from llava.train.rows.description import describe_detoxifier_data
 
         print(describe_detoxifier_data(encoded, held_out))
         return

@@ -15,10 +15,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-from llava.data.pairs_sources import parse_mixture
+from llava.data.training.sources import parse_mixture
 from llava.train.arguments import DataArguments, RunArguments
-from llava.train.detoxifier_data import EncodedRewrite, build_dataset
-from llava.train.sampling import MixtureSamplerMixin
+from llava.train.rows.detoxifier import EncodedRewrite, build_dataset
+from llava.train.rows.sampling import MixtureSamplerMixin
 from llava.train.token_loss import TokenLossMixin, measure_tokens
 
 

@@ -13,13 +13,16 @@ from typing import Any, Literal, Optional
 import torch
 from transformers import Trainer
 
-from llava.data.pairs import load_detector_rows
-from llava.data.pairs_sources import parse_mixture
+from llava.data.training.pairs import load_detector_rows
+from llava.data.training.sources import parse_mixture
 from llava.errors import InputError
 from llava.model.quiet import quiet_transformers
+from llava.model.tokenizers import load_tokenizer
 from llava.process import end_process
 from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 from llava.protector.config import ProtectorConfig
+from llava.quality.figures import write_figures
+from llava.quality.metrics import evaluate_detector
 from llava.train.arguments import (
     DataArguments,
     ModelArguments,
@@ -28,9 +31,7 @@ from llava.train.arguments import (
     parse_arguments,
     resolved_arguments,
 )
-from llava.train.common import (
-    add_adapter,
-    load_base_tokenizer,
+from llava.train.base import (
     loading_options,
     parse_by_source,
     prepare_output,
@@ -38,12 +39,11 @@ from llava.train.common import (
     run_entry_point,
     save_checkpoint,
 )
-from llava.train.detector_data import DetectorCollator, EncodedRow, balance_factors, encode_rows, form_units
-from llava.train.figures import write_figures
+from llava.train.lora import add_adapter
 from llava.train.losses import bce_loss, max_over_windows, pairwise_loss
-from llava.train.metrics import evaluate_detector
-from llava.train.sampling import MixtureSamplerMixin
-from llava.train.training_rows import load_split
+from llava.train.rows.detector import DetectorCollator, EncodedRow, balance_factors, encode_rows, form_units
+from llava.train.rows.sampling import MixtureSamplerMixin
+from llava.train.rows.selection import load_split
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def train(argv: list[str] | None = None) -> None:
     checkpoint = None if data.dry_run else prepare_output(training.output_dir, training.resume)
     train_rows, held_out_rows = load_split(data, load_detector_rows)
     folder, base_name = resolve_base(model_arguments)
-    tokenizer = load_base_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     encoded = encode_rows(
         tokenizer,
         config,
@@ -157,7 +157,7 @@ def train(argv: list[str] | None = None) -> None:
     # As at inference: all windows, the prompt in its place.
     held_out = encode_rows(tokenizer, config, held_out_rows, max_windows=None)
     if data.dry_run:
-        from llava.train.describe import describe_detector_data
+        from llava.train.rows.description import describe_detector_data
 
         print(describe_detector_data(encoded, held_out))
         return

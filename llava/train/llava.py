@@ -15,21 +15,14 @@ from typing import Any, Optional
 import torch
 from transformers import Trainer
 
-from llava.data.conversations import load_conversations
 from llava.data.images import check_images
-from llava.data.pairs_sources import parse_mixture
+from llava.data.training.conversations import load_conversations
+from llava.data.training.sources import parse_mixture
 from llava.errors import InputError
 from llava.model.quiet import quiet_transformers
 from llava.process import end_process
 from llava.train.arguments import RunArguments, option, parse_arguments, resolved_arguments
-from llava.train.common import prepare_output, run_entry_point, save_arguments, save_trained
-from llava.train.llava_data import (
-    ConversationEncoder,
-    EncodedConversation,
-    LlavaCollator,
-    encode_conversations,
-    modality_groups,
-)
+from llava.train.base import prepare_output, run_entry_point, save_arguments, save_trained
 from llava.train.llava_model import (
     PROJECTOR,
     LlavaModelArguments,
@@ -40,7 +33,14 @@ from llava.train.llava_model import (
     release_folder,
     vision_in_graph,
 )
-from llava.train.sampling import MixtureSamplerMixin
+from llava.train.rows.conversations import (
+    ConversationEncoder,
+    EncodedConversation,
+    LlavaCollator,
+    encode_conversations,
+    modality_groups,
+)
+from llava.train.rows.sampling import MixtureSamplerMixin
 from llava.train.token_loss import TokenLossMixin, measure_tokens, write_token_metrics
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def train(argv: list[str] | None = None) -> None:
     encoder = ConversationEncoder(processor, llava.max_length)
     encoded, held_out = encode_conversations(encoder, rows), encode_conversations(encoder, held_out_rows)
     if llava.dry_run:
-        from llava.train.describe import describe_conversations
+        from llava.train.rows.description import describe_conversations
 
         check_images(path for example in (*encoded, *held_out) for path in example.images)
         print(describe_conversations(encoded, held_out))

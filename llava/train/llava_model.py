@@ -14,16 +14,17 @@ import torch
 
 from llava.errors import InputError
 from llava.files import read_json
-from llava.model.compose import composed_folder, release_projector
-from llava.model.embedded import BASE_ID, EMBEDDED, resolve_base_name
-from llava.model.export import check_expressible
+from llava.model.answering.prompts import PROMPT_VERSIONS, chat_template
+from llava.model.embedded.stack import BASE_ID, EMBEDDED, resolve_base_name
 from llava.model.hub import fetch
 from llava.model.language_model import is_vision_language
-from llava.model.llava_adapter import KEPT_WHOLE, find_adapter
+from llava.model.llava_checkpoints.adapter import KEPT_WHOLE, find_adapter
+from llava.model.llava_checkpoints.compose import composed_folder, release_projector
+from llava.model.llava_checkpoints.to_original import check_expressible
 from llava.model.loading import load_network, load_processor, native_source
-from llava.model.prompts import PROMPT_VERSIONS, chat_template
 from llava.train.arguments import ModelArguments, option
-from llava.train.common import add_adapter, loading_options
+from llava.train.base import loading_options
+from llava.train.lora import add_adapter
 
 logger = logging.getLogger(__name__)
 

@@ -25,16 +25,16 @@ import yaml
 from llava.data.pictures import Picture, Typeface, Vocabulary, find_typefaces, load_vocabulary, make_picture
 from llava.errors import InputError
 from llava.files import write_json, write_text_atomic
-from llava.model.base_lm import BASE_ID, resolve_base_name
-from llava.model.embedded import CHAT_TEMPLATE, EMBEDDED
+from llava.model.embedded.base_lm import BASE_ID, resolve_base_name
+from llava.model.embedded.reading_tower import ReadingTowerConfig
+from llava.model.embedded.stack import CHAT_TEMPLATE, EMBEDDED
 from llava.model.quiet import quiet_transformers
-from llava.model.reading_tower import ReadingTowerConfig
 from llava.train.arguments import RESOLVED_NAME, parse_arguments
-from llava.train.common import run_entry_point
-from llava.train.vision_arguments import PictureArguments, TowerArguments, TowerRunArguments
-from llava.train.vision_language import Speaker, said_tokens, set_projector, train_slots
-from llava.train.vision_reader import Reader, fast_modulation, total
-from llava.train.vision_targets import LETTERS, PLACES, TargetBuilder, TokenClasses, seeded
+from llava.train.base import run_entry_point
+from llava.train.vision.arguments import PictureArguments, TowerArguments, TowerRunArguments
+from llava.train.vision.language import Speaker, said_tokens, set_projector, train_slots
+from llava.train.vision.reader import Reader, fast_modulation, total
+from llava.train.vision.targets import LETTERS, PLACES, TargetBuilder, TokenClasses, seeded
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from llava.data.benchmarks import BENCHMARKS, load_benchmark
-from llava.data.figstep import TEXT_PROMPT
+from llava.data.benchmarks.figstep import TEXT_PROMPT
+from llava.data.benchmarks.loading import BENCHMARKS, load_benchmark
 from llava.data.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from tests.conftest import REPOSITORY
 from tests.data.layouts import save_image

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from llava.eval.environment import fix_rounding
+from llava.eval.run.environment import fix_rounding
 
 fix_rounding()

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from llava.constants import REFUSAL
-from llava.data.mm_safetybench import Scenario
+from llava.data.benchmarks.mm_safetybench import Scenario
 from llava.data.schema import Action, GuardResult, ImageType, Question, Record
 
 COUNTS = (97, 163, 44, 144, 122, 154, 109, 153, 139, 130, 167, 109, 149)

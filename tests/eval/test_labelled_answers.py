@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from llava.errors import InputError
-from llava.eval.judges import JudgeOptions, build_judge, judge_texts
-from llava.eval.metrics import cohen_kappa
+from llava.eval.judges.base import JudgeOptions
+from llava.eval.judges.registry import build_judge, judge_texts
+from llava.eval.scoring.metrics import cohen_kappa
 from llava.files import read_jsonl
-from llava.model.base_lm import resolve_base
+from llava.model.embedded.base_lm import resolve_base
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROWS = read_jsonl(Path(__file__).parent / "labelled_answers.jsonl", "labelled answers")

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from llava.constants import REFUSAL
-from llava.eval.report import render_report
-from llava.eval.scoring import score_run
+from llava.eval.report.rendering import render_report
+from llava.eval.scoring.scoring import score_run
 from tests.eval.browser import open_page, requires_chromium
 from tests.eval.build import ANSWER, REFUSED, build_record, build_run
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from llava.model.chat_client import ChatClient
+from llava.model.answering.client import ChatClient
 
 
 class ChatServer(ThreadingHTTPServer):

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaForConditionalGeneration
 
 from llava.model.language_model import language_model_folder
-from tests.train.rows import SINGLE_PRECISION, write_labelled, write_rewrites
+from tests.train.samples import SINGLE_PRECISION, write_labelled, write_rewrites
 
 
 def test_a_language_model_comes_back_as_it_is(tiny_lm):
@@ -38,12 +38,12 @@ def train_on(base, tmp_path, monkeypatch, *more):
 
 
 def test_a_detector_trained_on_it_names_the_llava_and_finds_it_again(tiny_llava, tmp_path, monkeypatch):
-    from llava.data.pairs import load_detector_rows
-    from llava.data.pairs_sources import parse_mixture
-    from llava.data.splits import split_rows
-    from llava.model.merge import merge_adapter
+    from llava.data.training.pairs import load_detector_rows
+    from llava.data.training.sources import parse_mixture
+    from llava.data.training.splits import split_rows
     from llava.protector.checkpoints import check_checkpoint
     from llava.protector.detector import HarmDetector
+    from llava.protector.merge import merge_adapter
 
     output = train_on(tiny_llava, tmp_path, monkeypatch, *SINGLE_PRECISION)
     adapter = json.loads((output / "adapter_config.json").read_text())

@@ -4,13 +4,13 @@ import json
 import numpy as np
 import pytest
 
-from llava.cli import main
-from llava.data.splits import split_of
+from llava.cli.app import main
+from llava.data.training.splits import split_of
 from llava.files import write_jsonl
-from llava.model.embedded import ASSETS
+from llava.model.embedded.stack import ASSETS
 from llava.protector.calibration import operating_point
 from llava.protector.detector import HarmDetector
-from tests.train.rows import write_labelled
+from tests.train.samples import write_labelled
 
 
 def run(capsys, *arguments):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from llava.errors import InputError
-from llava.protector.checkpoints import check_checkpoint, load_tokenizer, open_checkpoint
+from llava.protector.checkpoints import check_checkpoint, load_checkpoint_tokenizer, open_checkpoint
 from llava.protector.detector import HarmDetector
 from llava.protector.detoxifier import Detoxifier
 from tests.released_adapters import RELEASED_BASE, to_released_form
@@ -16,7 +16,7 @@ from tests.tiny_adapters import build_detector_adapter, build_detoxifier_adapter
 def test_adapter_names_its_base(tiny_detector, tiny_lm):
     checkpoint = open_checkpoint("detector", str(tiny_detector))
     assert (checkpoint.adapter, checkpoint.model) == (tiny_detector, str(tiny_lm))
-    assert load_tokenizer(checkpoint).pad_token is not None
+    assert load_checkpoint_tokenizer(checkpoint).pad_token is not None
 
 
 def test_merged_model_is_its_own_base(tiny_classifier):

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 from llava.files import write_jsonl
-from tests.train.rows import sentence
+from tests.train.samples import sentence
 
 REFUSAL = "I'm sorry, but I can't help with {goal}. " + "It could do harm to others, and that is why. " * 3
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from llava.protector.detoxifier import Detoxifier
 from llava.train import detoxifier, detoxifier_trainer
 from llava.train.detoxifier import main
-from tests.train.rows import write_rewrites
+from tests.train.samples import write_rewrites
 
 FILES = {
     "adapter_config.json",

@@ -5,14 +5,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from llava.data.pairs import load_detoxifier_rows
-from llava.data.pairs_sources import parse_mixture
+from llava.data.training.pairs import load_detoxifier_rows
+from llava.data.training.sources import parse_mixture
 from llava.protector.config import ProtectorConfig
 from llava.train.arguments import DataArguments, RunArguments
-from llava.train.detoxifier_data import build_dataset, encode_rewrites
 from llava.train.detoxifier_trainer import build_sft_config, build_trainer
+from llava.train.rows.detoxifier import build_dataset, encode_rewrites
 from llava.train.token_loss import measure_tokens
-from tests.train.rows import write_rewrites
+from tests.train.samples import write_rewrites
 
 
 @pytest.fixture

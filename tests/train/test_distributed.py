@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.train.rows import write_labelled, write_pairs, write_rewrites
+from tests.train.samples import write_labelled, write_pairs, write_rewrites
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"

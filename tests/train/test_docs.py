@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llava.data.splits import HELD_OUT_FRACTION
+from llava.data.training.splits import HELD_OUT_FRACTION
 from llava.train.arguments import DataArguments, FlagParser, ModelArguments, RunArguments, parse_arguments
 from llava.train.detoxifier import DetoxifierArguments
 from llava.train.harm_detector import DetectorArguments

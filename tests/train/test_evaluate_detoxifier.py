@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_encoder import build_encoder
-from tests.train.rows import write_labelled
+from tests.train.samples import write_labelled
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "evaluate_detoxifier.py"
 main = runpy.run_path(str(SCRIPT))["main"]

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from llava.protector.detector import HarmDetector
 from llava.train import harm_detector
 from llava.train.harm_detector import main
-from tests.train.rows import SINGLE_PRECISION, write_labelled, write_pairs
+from tests.train.samples import SINGLE_PRECISION, write_labelled, write_pairs
 
 FILES = {
     "adapter_config.json",
@@ -100,9 +100,9 @@ def test_the_trained_detector_tells_the_classes_apart(tiny_lm, data, tmp_path, p
 
 def test_the_written_metrics_are_those_of_the_written_detector(tiny_lm, data, tmp_path):
     """Held-out scores computed while training equal what the saved adapter gives, and the split can be found again."""
-    from llava.data.pairs import load_detector_rows
-    from llava.data.pairs_sources import parse_mixture
-    from llava.data.splits import split_rows
+    from llava.data.training.pairs import load_detector_rows
+    from llava.data.training.sources import parse_mixture
+    from llava.data.training.splits import split_rows
 
     output = tmp_path / "out"
     assert main(flags(tiny_lm, data, output, "--num-layers", "1", "--pooling", "mean", *SINGLE_PRECISION)) == 0

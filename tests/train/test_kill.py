@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llava.train.common import newest_checkpoint
-from tests.train.rows import write_labelled
+from llava.train.base import newest_checkpoint
+from tests.train.samples import write_labelled
 
 SECONDS = 240
 

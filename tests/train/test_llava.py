@@ -10,7 +10,7 @@ from llava.model.loading import load_mllm
 from llava.train import llava
 from llava.train.llava import main
 from tests.train.conversations import STAGES, flags, picture_row, text_row, write_conversations, write_pictures
-from tests.train.rows import SINGLE_PRECISION
+from tests.train.samples import SINGLE_PRECISION
 
 MODEL_FILES = {
     *("config.json", "generation_config.json", "model.safetensors", "processor_config.json", "tokenizer.json"),

@@ -73,7 +73,7 @@ def test_parts_that_do_not_go_together(tiny_llava, tiny_lm, data, tmp_path, caps
 
 
 def test_the_command_takes_the_same_flags(tiny_llava, data, tmp_path, capsys):
-    from llava.cli import main as command
+    from llava.cli.app import main as command
 
     assert command(["train-llava", *flags(tiny_llava, data, tmp_path / "out", "--dry-run")]) == 0
     assert "training: 24 rows" in capsys.readouterr().out

@@ -86,7 +86,7 @@ def test_other_families_are_refused(tmp_path):
 
 
 def test_the_embedded_model_is_a_llava_and_its_base_a_language_model():
-    from llava.model.embedded import BASE_ID
+    from llava.model.embedded.stack import BASE_ID
     from llava.train.llava_model import _language_model
 
     assert _language_model(LlavaModelArguments(base="embedded")) is None

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llava.data.pairs import load_detector_rows, load_detoxifier_rows
-from llava.data.pairs_sources import MixturePart
+from llava.data.training.pairs import load_detector_rows, load_detoxifier_rows
+from llava.data.training.sources import MixturePart
 from llava.files import read_jsonl
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_embedded_data.py"

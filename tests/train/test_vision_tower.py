@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 
 from llava.data.pictures import find_typefaces
 from llava.errors import InputError
-from llava.model import embedded
+from llava.model.embedded import stack as embedded
 from llava.model.loading import load_mllm
 from llava.train.arguments import parse_arguments
-from llava.train.vision_arguments import PictureArguments, TowerArguments, TowerRunArguments
+from llava.train.vision.arguments import PictureArguments, TowerArguments, TowerRunArguments
 from llava.train.vision_tower import Trainer, main
 
-RECIPE = Path(embedded.__file__).parent.parent / "train" / "configs" / "embedded_vision.yaml"
+RECIPE = Path(embedded.__file__).parents[2] / "train" / "configs" / "embedded_vision.yaml"
 ALL = (PictureArguments, TowerArguments, TowerRunArguments)
 
 

@@ -1,0 +1,30 @@
+"""Commands for the first minutes: the demonstration, and what this machine has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llava.cli.options import Config
+
+
+def quickstart(
+    output: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("quickstart-output"),
+    num_processes: Annotated[int | None, typer.Option(help="Processes that share the work [detected].")] = None,
+    limit: Annotated[int | None, typer.Option(help="Ask at most so many questions.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response in tokens.")] = 32,
+    config: Config = None,
+) -> None:
+    """Run the embedded model on the sample benchmark, unprotected and protected, and open the comparison."""
+    from llava.cli.quickstart import run_quickstart
+
+    run_quickstart(output, num_processes=num_processes, limit=limit, max_new_tokens=max_new_tokens)
+
+
+def doctor() -> None:
+    """Print versions, devices and dtypes, what is missing, and the command that mends it."""
+    from llava.cli.doctor import examine, print_findings
+
+    raise typer.Exit(print_findings(examine()))

@@ -1,0 +1,30 @@
+"""Options that several commands of `mllm-protector` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llava.cli.config import read_config
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML file of options; flags win over it.", callback=read_config, is_eager=True),
+]
+Detector = Annotated[str, typer.Option(help="Harm detector: 'embedded', a folder or a hub id.")]
+OptionalDetector = Annotated[
+    str | None, typer.Option(help="Harm detector: 'embedded', a folder or a hub id; 'none': no guard.")
+]
+OptionalDetoxifier = Annotated[
+    str | None, typer.Option(help="Detoxifier: 'embedded', a folder or a hub id; 'none': flagged means refused.")
+]
+Threshold = Annotated[float | None, typer.Option(help="Harm score from which a response is flagged [detector's own].")]
+Device = Annotated[str | None, typer.Option(help="Torch device, e.g. cpu or cuda:1 [detected].")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Endpoint = Annotated[
+    str | None, typer.Option(help="Ask an OpenAI-compatible server at this URL; --model is its name there.")
+]
+RequestTimeout = Annotated[float, typer.Option(help="Seconds that one answer of a server may take.")]
+RunFolder = Annotated[Path, typer.Argument(help="Output folder of a generate run.")]

@@ -1,0 +1,57 @@
+"""The shortest way to a result: the embedded model on the sample benchmark, without and with the protector."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+
+def run_quickstart(
+    output: Path, *, num_processes: int | None = None, limit: int | None = None, max_new_tokens: int = 32
+) -> Path:
+    """Generate, score and report with the embedded stack; a second run skips what is there.
+
+    Args:
+        output: Folder of the run.
+        num_processes: Processes that share the questions; None detects.
+        limit: Ask at most so many questions; None asks the whole sample.
+        max_new_tokens: Longest response, in tokens.
+
+    Returns:
+        Path of `report.html`.
+
+    Raises:
+        InputError: When the embedded stack cannot be had, or `output` holds another run.
+    """
+    from rich.console import Console
+
+    from llava.eval.report.rendering import print_summary, render_report
+    from llava.eval.run.runner import run_generation
+    from llava.eval.run.settings import GenerationSettings
+    from llava.eval.scoring.scoring import score_run
+    from llava.model.embedded.stack import EMBEDDED, resolve_mllm
+
+    console = Console(stderr=True)
+    started = time.monotonic()
+    console.print("1/4  embedded model: SmolLM2-135M-Instruct behind a small vision tower")
+    resolve_mllm(EMBEDDED)
+    console.print("2/4  asking the sample benchmark (13 scenarios x TEXT, SD, TYPO, SD_TYPO), guarding every answer")
+    run_generation(
+        GenerationSettings(
+            model=EMBEDDED,
+            benchmark="sample",
+            output=output,
+            detector=EMBEDDED,
+            detoxifier=EMBEDDED,
+            limit=limit,
+            max_new_tokens=max_new_tokens,
+            num_processes=num_processes,
+        )
+    )
+    console.print("3/4  judging the answers, unprotected and protected")
+    summary = score_run(output, ("keyword", "detector"))
+    console.print("4/4  writing the report")
+    page = render_report(output)
+    print_summary(summary)
+    console.print(f"report: {page}  ({time.monotonic() - started:.0f} s)")
+    return page

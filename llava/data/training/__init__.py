@@ -1,0 +1,1 @@
+"""Rows to train on: from public data sets or own files."""

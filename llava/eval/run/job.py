@@ -1,0 +1,90 @@
+"""What the processes of one launch share, and what each leaves behind: messages between launcher and workers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llava.data.schema import Question
+from llava.eval.run.planning import Batch
+from llava.eval.run.settings import GenerationSettings
+from llava.files import write_json
+
+CLAIMS_FOLDER = "claims"
+INPUT_ERROR = "input"
+FAILURE = "failure"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the processes of one launch share."""
+
+    settings: GenerationSettings
+    """Settings of the run, resolved."""
+    launch: str
+    """Name of the launch, in shard names and claims."""
+    num_processes: int
+    """Processes of the launch."""
+    questions: list[Question]
+    """The question list."""
+    pending: list[Batch]
+    """Batches that lack a record."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return Path(self.settings.output)
+
+    @property
+    def claims(self) -> Path:
+        """Folder of this launch's claims and outcomes."""
+        return self.folder / CLAIMS_FOLDER / self.launch
+
+    def to_json(self) -> str:
+        """Return the JSON form, which goes to a process through its standard input."""
+        return json.dumps(
+            {
+                "settings": self.settings.to_dict(),
+                "launch": self.launch,
+                "num_processes": self.num_processes,
+                "questions": [question.to_dict() for question in self.questions],
+                "pending": [[batch.index, list(batch.positions)] for batch in self.pending],
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Rebuild a job from its JSON form."""
+        values = json.loads(text)
+        return cls(
+            settings=GenerationSettings.from_dict(values["settings"]),
+            launch=values["launch"],
+            num_processes=values["num_processes"],
+            questions=[Question.from_dict(row) for row in values["questions"]],
+            pending=[Batch(index, tuple(positions)) for index, positions in values["pending"]],
+        )
+
+
+@dataclass
+class Outcome:
+    """How one process ended; written beside the claims, read by the launcher."""
+
+    rank: int
+    """Which process."""
+    records: int = 0
+    """Records it wrote."""
+    error: str | None = None
+    """One line; None when all went well."""
+    kind: str | None = None
+    """`input` when the user's input is at fault, `failure` for anything else."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the results must know about the model."""
+    threshold: float | None = None
+    """The detector's threshold in use."""
+    load_seconds: float = 0.0
+    """Wall time of loading the models, in seconds."""
+
+    def write(self, job: Job) -> None:
+        """Store the outcome."""
+        write_json(job.claims / f"outcome-{self.rank:04d}.json", self.__dict__)

@@ -1,0 +1,171 @@
+"""Run a job in this process, in several processes that this one starts, or in those that torchrun started.
+
+Started processes share nothing but files, so one that dies leaves no other waiting. Their standard input is the
+launcher's lifeline to them: it carries the job, and its end tells them that the launcher is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from llava.errors import FailedRunError, InputError
+from llava.eval.run.environment import ROUNDING, ROUNDING_VARIABLE, count_cores
+from llava.eval.run.job import FAILURE, Job, Outcome
+from llava.eval.run.worker import run_worker
+from llava.files import read_json
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+SLOWEST_BATCH = timedelta(days=7)
+"""How long processes under torchrun wait for each other at the end; torchrun itself notices the dead ones."""
+
+
+# The child looks for modules where the launcher does: `python -m` would look in the current folder first, where a user
+# may well keep a folder named `llava`.
+BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from llava.eval.run.worker import main; main()"
+
+
+class RunError(FailedRunError):
+    """A run that did not finish although its input was good; its records so far are kept."""
+
+
+STDERR = 2
+"""The process's own; `sys.stderr` may be an object without a descriptor, as in a notebook."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that an outside launcher (torchrun, accelerate launch) started."""
+
+    rank: int
+    """Number of this process."""
+    local_rank: int
+    """Number of this process on its machine."""
+    size: int
+    """How many there are."""
+
+    def share(self, value: Any) -> Any:
+        """Return rank 0's value in every process."""
+        import torch.distributed as dist
+
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def wait(self) -> None:
+        """Wait until every process has come here."""
+        import torch.distributed as dist
+
+        dist.barrier()
+
+
+def detect_world() -> World | None:
+    """Return the world that torchrun or accelerate made, or None when this process stands alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size < 2 or "RANK" not in os.environ:
+        return None
+    rank = int(os.environ["RANK"])
+    return World(rank, int(os.environ.get("LOCAL_RANK", rank)), size)
+
+
+@contextlib.contextmanager
+def join_world() -> Iterator[None]:
+    """Join the process group; only small messages go through it, so gloo serves on every device."""
+    import torch.distributed as dist
+
+    joined = not dist.is_initialized()
+    if joined:
+        dist.init_process_group("gloo", timeout=SLOWEST_BATCH)
+    group: ProcessGroup | None = dist.group.WORLD
+    assert group is not None
+    try:
+        yield
+    finally:
+        if joined:
+            dist.destroy_process_group()
+
+
+def run_here(job: Job) -> list[Outcome]:
+    """Run a job of one process in this one."""
+    return [run_worker(job, 0)]
+
+
+def run_processes(job: Job) -> list[Outcome]:
+    """Start the processes of a job, wait for all, and return how each ended.
+
+    A process that fails or is killed does not stop the others: they finish what they can.
+    """
+    environment = os.environ | {"TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "false")}
+    threads = job.settings.threads or max(1, count_cores() // job.num_processes)
+    environment.setdefault("OMP_NUM_THREADS", str(threads))
+    environment.setdefault(ROUNDING_VARIABLE, ROUNDING)
+    text = job.to_json() + "\n"
+    children: list[subprocess.Popen[str]] = []
+    try:
+        for rank in range(job.num_processes):
+            child = subprocess.Popen(
+                [sys.executable, "-c", BOOTSTRAP, str(rank), json.dumps(sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=STDERR,  # results go to files, and stdout is the command's own
+                text=True,
+                env=environment | {"LOCAL_RANK": str(rank)},
+                # Out of the terminal's group: Ctrl-C reaches the launcher alone, which then lets go of all.
+                start_new_session=True,
+            )
+            children.append(child)
+            assert child.stdin is not None
+            # A child that died at once shows in its exit status below.
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.write(text)
+                child.stdin.flush()
+        for child in children:
+            child.wait()
+    finally:
+        for child in children:
+            if child.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    child.stdin.close()
+        for child in children:
+            child.wait()
+    return [read_outcome(job, rank, child.returncode) for rank, child in enumerate(children)]
+
+
+def read_outcome(job: Job, rank: int, returncode: int | None = None) -> Outcome:
+    """Return how a process ended, from the file it left or, without one, from its exit status."""
+    path = job.claims / f"outcome-{rank:04d}.json"
+    if path.exists():
+        return Outcome(**read_json(path, "outcome file"))
+    if returncode is not None and returncode < 0:
+        how = f"was killed by {signal.Signals(-returncode).name}"
+    else:
+        how = f"ended with status {returncode}" if returncode is not None else "left no outcome"
+    return Outcome(rank, error=how, kind=FAILURE)
+
+
+def raise_first_error(outcomes: list[Outcome], missing: int, total: int) -> None:
+    """Raise the error of a launch, if it had one or left questions without a record.
+
+    Raises:
+        InputError: When the user's input was at fault in any process.
+        RunError: On any other failure.
+    """
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failed:
+        if outcome.kind != FAILURE:
+            raise InputError(str(outcome.error))
+    if failed or missing:
+        first = f"process {failed[0].rank} {failed[0].error}" if failed else "some batches were not answered"
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise RunError(
+            f"{first}{more}; {total - missing} of {total} records are kept, run the same command again for the rest"
+        )

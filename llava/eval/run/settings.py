@@ -1,0 +1,159 @@
+"""The settings of a generation run, each with its meaning, checked before anything else happens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from llava.errors import InputError
+from llava.model.answering.client import TIMEOUT
+from llava.model.devices import DTYPE_NAMES
+
+AUTO = "auto"
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """What to ask which model, and where the records go."""
+
+    model: str
+    """Multimodal model: a folder, a hub name, or `embedded` for the shipped one."""
+    output: str | Path
+    """Folder of the run; run again on it to resume."""
+    endpoint: str | None = None
+    """OpenAI-compatible server that runs the model (`http://127.0.0.1:8000/v1`); `model` is its name there."""
+    concurrency: int = 8
+    """Requests under way at an endpoint, for each process."""
+    request_timeout: float = TIMEOUT
+    """Seconds that one answer of an endpoint may take."""
+    benchmark: str = "mm_safetybench"
+    """`mm_safetybench`, `figstep`, `sample`, or a question file (.jsonl, .csv, .json)."""
+    data_root: str | Path | None = None
+    """Folder that holds the benchmark's files."""
+    detector: str | None = None
+    """Harm detector: a folder, a hub name, or `embedded`; None leaves the responses unguarded."""
+    detoxifier: str | None = None
+    """Detoxifier: a folder, a hub name, or `embedded`; None replaces a flagged response by a fixed refusal."""
+    threshold: float | None = None
+    """Harm score at which a response is flagged, in (0, 1]; None takes the detector's own."""
+    limit: int | None = None
+    """Ask at most so many questions."""
+    image_types: tuple[str, ...] | None = None
+    """Image types to ask (`TEXT`, `SD`, `TYPO`, `SD_TYPO`, `IMAGE`); None asks all."""
+    scenarios: tuple[str, ...] | None = None
+    """Scenarios to ask, in the benchmark's spelling; None asks all."""
+    reference_typo_prompt: bool = False
+    """Pair MM-SafetyBench's TYPO images with the SD text, as the reference project does."""
+    temperature: float = 0.0
+    """Sampling temperature; 0 is greedy decoding."""
+    max_new_tokens: int = 256
+    """Longest response, in tokens."""
+    num_processes: int | None = None
+    """Processes that share the questions; None takes one for each accelerator, or one on a CPU."""
+    batch_size: int | str = AUTO
+    """Questions that go through the model together; `auto` follows the memory of the device."""
+    seed: int = 0
+    """Seed of sampling; each question derives its own from it."""
+    device: str | None = None
+    """Torch device of every process (`cpu`, `cuda`); None detects it."""
+    dtype: str = AUTO
+    """Floating-point type: `auto`, `float32`, `bfloat16` or `float16`."""
+    threads: int | None = None
+    """CPU threads of one process; None shares the cores among the processes."""
+    attn_implementation: str | None = None
+    """Attention kernel of transformers (`eager`, `sdpa`, `flash_attention_2`); None lets it choose."""
+    load_in_8bit: bool = False
+    """Quantise the model's weights to 8 bits."""
+    load_in_4bit: bool = False
+    """Quantise the model's weights to 4 bits."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model; only for sources you trust."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run could use; lists that come from YAML become tuples."""
+        for name in ("image_types", "scenarios"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        for name in ("model", "benchmark", "output"):
+            if not str(getattr(self, name)).strip():
+                raise InputError(f"{flag(name)} is empty; give a path or a name")
+        for name in ("limit", "max_new_tokens", "num_processes", "threads", "concurrency"):
+            optional = name not in ("max_new_tokens", "concurrency")
+            require_positive(name, getattr(self, name), optional=optional)
+        if self.batch_size != AUTO:
+            require_positive("batch_size", self.batch_size, hint=" or 'auto'")
+        if not is_number(self.temperature) or not 0 <= self.temperature < math.inf:
+            raise InputError(f"--temperature {self.temperature} must be 0 (greedy) or a positive number")
+        require_seconds(self.request_timeout)
+        if self.threshold is not None and not (is_number(self.threshold) and 0 < self.threshold <= 1):
+            raise InputError(f"--threshold {self.threshold} must be above 0 and at most 1")
+        if not is_integer(self.seed) or not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"--seed {self.seed} must be an integer from 0 to {MAX_SEED}")
+        if self.dtype not in DTYPE_NAMES:
+            raise InputError(f"--dtype {self.dtype} is unknown; choose one of {', '.join(DTYPE_NAMES)}")
+        for name in ("image_types", "scenarios"):
+            if getattr(self, name) == ():
+                raise InputError(f"{flag(name)} names nothing; give at least one or leave it out")
+        for name in ("detoxifier", "threshold"):
+            if getattr(self, name) is not None and self.detector is None:
+                raise InputError(f"{flag(name)} does nothing without a detector; add --detector")
+        for name in ("load_in_8bit", "load_in_4bit", "attn_implementation", "trust_remote_code"):
+            if self.endpoint is not None and getattr(self, name):
+                raise InputError(f"{flag(name)} does nothing with --endpoint; set it where the server is started")
+        if self.load_in_8bit and self.load_in_4bit:
+            raise InputError("--load-in-8bit and --load-in-4bit exclude each other; give one of them")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> GenerationSettings:
+        """Rebuild settings from their JSON form or from a configuration file.
+
+        Raises:
+            InputError: When a key is unknown.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise InputError(f"setting '{unknown[0]}' is unknown; see --help for the names")
+        return cls(**values)
+
+
+def flag(name: str) -> str:
+    """Return the command-line flag of a setting.
+
+    Example:
+        >>> flag("max_new_tokens")
+        '--max-new-tokens'
+    """
+    return "--" + name.replace("_", "-")
+
+
+def is_integer(value: object) -> bool:
+    """Tell whether `value` is an integer; `True` is not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Tell whether `value` is a real number that is not NaN."""
+    return is_integer(value) or (isinstance(value, float) and not math.isnan(value))
+
+
+def require_positive(name: str, value: object, *, optional: bool = False, hint: str = "") -> None:
+    """Refuse a count below one, or one that is not an integer."""
+    if value is None and optional:
+        return
+    if not is_integer(value) or int(str(value)) < 1:
+        raise InputError(f"{flag(name)} {value} must be an integer of at least 1{hint}")
+
+
+def require_seconds(value: float) -> float:
+    """Return the time limit of `--request-timeout`; refuse one that is no positive number."""
+    if not is_number(value) or not 0 < value < math.inf:
+        raise InputError(f"--request-timeout {value} must be a positive number of seconds")
+    return value

@@ -1,0 +1,280 @@
+"""Judge a run and sum it up: records in; verdict files, `summary.json` and `merged.json` out."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llava.data.schema import Record
+from llava.errors import InputError
+from llava.eval.judges.base import Judge, JudgeOptions
+from llava.eval.judges.chat import ChatJudge, Estimate
+from llava.eval.judges.harm_scores import summarize_scores
+from llava.eval.judges.registry import CHAT, KeywordJudge, build_judge, name_file
+from llava.eval.run.fingerprint import describe, read_run
+from llava.eval.run.records import load_records
+from llava.eval.run.settings import require_seconds
+from llava.eval.scoring.metrics import Judged, cohen_kappa, shown_text, summarize
+from llava.eval.scoring.verdicts import VERDICTS_FOLDER, judge_records, list_questions
+from llava.files import read_json, write_json
+from llava.model.answering.client import TIMEOUT
+
+SUMMARY_FILE = "summary.json"
+MERGED_FILE = "merged.json"
+DEFAULT_JUDGES = ("keyword",)
+"""Needs no model, and is not the detector that guards the run."""
+
+logger = logging.getLogger(__name__)
+
+
+def score_run(
+    folder: str | Path,
+    judges: Sequence[str] | None = None,
+    *,
+    device: str | None = None,
+    dtype: str = "auto",
+    prices: tuple[float, float] | None = None,
+    request_timeout: float = TIMEOUT,
+) -> dict[str, Any]:
+    """Judge the records of a finished run and write its summary.
+
+    A text that a judge has judged is not judged again, so a call with one judge more only asks that one.
+
+    Args:
+        folder: Folder of the run.
+        judges: Specifications, see `build_judge`; the first one makes the headline. None stands for `keyword`.
+        device: Torch device of judges that are models; None detects it.
+        dtype: Floating-point type of judges that are models.
+        prices: For a million tokens sent and received, named with what a chat judge will be asked.
+        request_timeout: Seconds that one answer of a chat judge may take.
+
+    Returns:
+        The content of `summary.json`.
+
+    Raises:
+        InputError: When there are no records, a judge is unknown or given twice, or its model cannot be loaded; nothing
+            is written.
+        EndpointError: When a chat judge's server stops answering; its verdicts so far are kept.
+    """
+    folder = Path(folder)
+    records = load_records(folder)
+    run = read_run(folder) or {}
+    detector = run.get("settings", {}).get("detector")
+    options = JudgeOptions(detector, device, dtype, require_seconds(request_timeout))
+    built = build_judges(check_judges(judges), options)
+    for judge in built:
+        if isinstance(judge, ChatJudge):
+            logger.warning(judge.estimate(list_questions(folder, records, judge)).describe(prices))
+    results: dict[str, list[Judged]] = {}
+    seconds: dict[str, float] = {}
+    for judge in built:
+        start = time.perf_counter()
+        results[judge.name] = judge_records(folder, records, judge)
+        seconds[judge.name] = time.perf_counter() - start
+    summary = build_summary(run, records, built, results, seconds)
+    write_merged(folder, records)
+    write_json(folder / SUMMARY_FILE, summary)
+    return summary
+
+
+def check_judges(judges: Sequence[str] | None) -> Sequence[str]:
+    """Return the specifications of the judges, the default ones for None.
+
+    Raises:
+        InputError: When there is none, or one is named twice.
+    """
+    judges = DEFAULT_JUDGES if judges is None else judges
+    if not judges:
+        raise InputError("--judge names no judge; give at least one, e.g. keyword")
+    if len(set(judges)) < len(judges):
+        raise InputError(f"--judge {','.join(judges)} names a judge twice; give each once")
+    return judges
+
+
+def build_judges(specs: Sequence[str], options: JudgeOptions | None = None) -> list[Judge]:
+    """Build the judges, and see that reports can tell them apart.
+
+    Raises:
+        InputError: When a judge cannot be built, or two of them have one name: `detector` may stand for
+            `detector:embedded`, and a chat model is called the same at every address.
+    """
+    names: dict[str, str] = {}
+    built = []
+    for spec in specs:
+        judge = build_judge(spec, options)
+        if judge.name in names:
+            raise InputError(
+                f"--judge {names[judge.name]} and {spec} are both the judge {judge.name}; give one of them"
+            )
+        names[judge.name] = spec
+        built.append(judge)
+    return built
+
+
+def estimate_judging(folder: str | Path, judges: Sequence[str] | None = None) -> list[Estimate]:
+    """Count what the chat judges among `judges` would be asked; nothing is asked and nothing written.
+
+    Raises:
+        InputError: When there are no records, or a chat judge's server cannot be reached.
+    """
+    folder = Path(folder)
+    records = load_records(folder)
+    built = build_judges([spec for spec in check_judges(judges) if spec.partition(":")[0] == CHAT])
+    return [judge.estimate(list_questions(folder, records, judge)) for judge in built if isinstance(judge, ChatJudge)]
+
+
+def read_summary(folder: str | Path) -> dict[str, Any]:
+    """Return the summary of a scored run.
+
+    Raises:
+        InputError: When the run was not scored yet.
+    """
+    path = Path(folder) / SUMMARY_FILE
+    if not path.is_file():
+        raise InputError(f"{folder} holds no {SUMMARY_FILE}; run `score {folder}` first")
+    summary = read_json(path, "summary")
+    if not isinstance(summary, dict) or "overall" not in summary:
+        raise InputError(f"summary {path} has no 'overall'; run `score {folder}` again")
+    return summary
+
+
+def build_summary(
+    run: dict[str, Any],
+    records: Sequence[Record],
+    judges: Sequence[Judge],
+    results: dict[str, list[Judged]],
+    judge_seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Collect the measures by the first judge at the top, those by the others under `judges`."""
+    settings = run.get("settings", {})
+    by_judge = {name: summarize(rows) for name, rows in results.items()}
+    headline, *others = by_judge
+    overall = by_judge[headline]["overall"]["protector"]
+    launches = run.get("launches", [])
+    return {
+        "benchmark": run.get("benchmark", {}).get("name") or records[0].question.benchmark,
+        **by_judge[headline],
+        "protector": {**overall, "threshold": run.get("threshold", settings.get("threshold"))} if overall else None,
+        "harm_scores": summarize_scores(records),
+        "model": settings.get("model"),
+        "detector": settings.get("detector"),
+        "detoxifier": settings.get("detoxifier"),
+        "judge": headline,
+        "judges": {name: by_judge[name] for name in others},
+        "verdict_files": {judge.name: f"{VERDICTS_FOLDER}/{name_file(judge)}" for judge in judges},
+        "agreement": measure_agreement(results),
+        "seed": settings.get("seed"),
+        "records": len(records),
+        "versions": run.get("versions", {}),
+        "seconds": {
+            **{stage: sum(record.seconds.get(stage, 0.0) for record in records) for stage in ("generate", "guard")},
+            "wall": sum(launch.get("seconds", 0.0) for launch in launches),
+            "judge": sum(judge_seconds.values()),
+        },
+        "settings": {name: describe(value) for name, value in run.get("fingerprint", {}).items()},
+        "device": run.get("device"),
+        "notes": list_notes(run),
+        "warnings": list_warnings(run, judges),
+    }
+
+
+def measure_agreement(results: dict[str, list[Judged]]) -> list[dict[str, Any]]:
+    """Return Cohen's kappa of each pair of judges, over the different (question, text) pairs that both could score."""
+    opinions = {name: collect_opinions(rows) for name, rows in results.items()}
+    agreement = []
+    for first, second in itertools.combinations(opinions, 2):
+        pairs = [
+            (unsafe, opinions[second][text]) for text, unsafe in opinions[first].items() if text in opinions[second]
+        ]
+        kappa = cohen_kappa([a for a, _ in pairs], [b for _, b in pairs])
+        agreed = sum(a == b for a, b in pairs) / len(pairs) if pairs else None
+        agreement.append({"judges": [first, second], "n": len(pairs), "agreement": agreed, "kappa": kappa})
+    return agreement
+
+
+def collect_opinions(rows: Sequence[Judged]) -> dict[tuple[str, str], bool]:
+    """Return (question, text) → whether a judge called it unsafe.
+
+    What the protector left alone is the same text before and after: it counts once. Unscored and empty texts are left
+    out, for no judge reads these.
+    """
+    opinions = {}
+    for row in rows:
+        prompt = row.record.question.prompt
+        for text, verdict in ((row.record.response, row.unprotected), (shown_text(row.record), row.protected)):
+            if verdict is not None and verdict.unsafe is not None and text.strip():
+                opinions[prompt, text] = verdict.unsafe
+    return opinions
+
+
+def list_notes(run: dict[str, Any]) -> list[str]:
+    """Return what a reader must know about model and benchmark, in plain sentences."""
+    benchmark = run.get("benchmark", {})
+    notes = [*run.get("model_notes", []), *benchmark.get("notes", [])]
+    missing = benchmark.get("missing_images", [])
+    if missing:
+        notes.append(f"{len(missing)} images of the benchmark were missing; their questions were left out")
+    return notes
+
+
+def list_warnings(run: dict[str, Any], judges: Sequence[Judge]) -> list[str]:
+    """Return what bends the numbers, one sentence each."""
+    fingerprint = run.get("fingerprint", {})
+    guard = fingerprint.get("detector")
+    warnings = []
+    for judge in judges:
+        if guard and judge.identity.partition("@")[0] in (guard["digest"], guard["path"]):
+            warnings.append(
+                f"judge {judge.name} is the detector that guarded this run: it flatters the protector; "
+                "add an independent judge"
+            )
+        if judge.name == KeywordJudge.name and fingerprint.get("detoxifier"):
+            warnings.append(
+                "judge keyword calls every answer unsafe that is not a refusal, harmless rewrites too: "
+                "it is hard on the detoxifier; add a judge that reads the answer"
+            )
+    return warnings
+
+
+def write_merged(folder: Path, records: Sequence[Record]) -> None:
+    """Write `<scenario>/merged.json`, in the shape of the reference project.
+
+    Each maps a question's id to the benchmark's own fields and `ans`: image type → `text` (what the user saw),
+    `text_original` (what the model said) and `score`, which there is the probability that the response is *harmless*.
+    """
+    scenarios: dict[str, dict[str, Any]] = {}
+    for record in records:
+        question = record.question
+        entries = scenarios.setdefault(question.scenario, {})
+        entry = entries.setdefault(question.id, {**question.fields, "ans": {}})
+        harm_score = record.guard.harm_score if record.guard else None
+        entry["ans"][question.image_type.value] = {
+            "text": shown_text(record),
+            "text_original": record.response,
+            "score": None if harm_score is None else 1.0 - harm_score,
+        }
+    for name, entries in zip(name_folders(list(scenarios)), scenarios.values(), strict=True):
+        write_json(folder / name / MERGED_FILE, entries)
+
+
+def name_folders(scenarios: Sequence[str]) -> list[str]:
+    """Return a folder name for each scenario: the same where it can be one, never outside the run, never twice.
+
+    Example:
+        >>> name_folders(["06-Fraud", "../etc", "..:etc"])
+        ['06-Fraud', '_etc', '_etc-2']
+    """
+    names: list[str] = []
+    for scenario in scenarios:
+        base = name = re.sub(r"[^\w\- .]", "_", scenario).strip(". ") or "_"
+        for number in itertools.count(2):
+            if name.lower() not in (taken.lower() for taken in names):
+                break
+            name = f"{base}-{number}"
+        names.append(name)
+    return names

@@ -1,0 +1,159 @@
+"""Verdict files: what each judge said, appended as it says it, so that no text is judged twice.
+
+`verdicts/<judge>.jsonl` has a record's key, a digest of the texts that were judged, and the judge's verdict on each, a
+line. The digest keeps an old verdict from sticking to a new text. A record whose two texts are judged one after the
+other has two lines, the first of them with one verdict; together they count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llava.data.schema import Record, RecordKey, Verdict
+from llava.eval.judges.base import Judge
+from llava.eval.judges.criteria import Asked, ask_about, unique_questions
+from llava.eval.judges.registry import ask_judge, name_file
+from llava.eval.run.records import parse_shard, read_key
+from llava.eval.scoring.metrics import Judged, shown_text
+from llava.files import write_text_atomic
+from llava.model.answering.client import EndpointError
+
+VERDICTS_FOLDER = "verdicts"
+
+Sides = tuple[Verdict | None, Verdict | None]
+"""The verdicts on what the model said and on what the user saw; None where there is none (yet)."""
+
+
+def judge_records(folder: Path, records: Sequence[Record], judge: Judge) -> list[Judged]:
+    """Return a judge's verdicts on all records, asking only for those that are not on file.
+
+    Args:
+        folder: Folder of the run.
+        records: Its records.
+        judge: Who judges.
+
+    Returns:
+        One row a record, in order.
+
+    Raises:
+        EndpointError: When a judge's server stops answering; what it said before is on file.
+    """
+    path = folder / VERDICTS_FOLDER / name_file(judge)
+    known = read_verdicts(path)
+    places: dict[Asked, list[tuple[Record, int]]] = {}
+    for record, side, asked in list_open(known, records):
+        places.setdefault(asked, []).append((record, side))
+
+    def store(answered: Iterable[tuple[Asked, Verdict]]) -> None:
+        changed: dict[tuple[RecordKey, str], Record] = {}
+        for asked, verdict in answered:
+            for record, side in places[asked]:
+                place = (record.key, digest_texts(record))
+                before, after = known.get(place, (None, None))
+                known[place] = (before, verdict) if side else (verdict, after)
+                changed[place] = record
+        append_verdicts(path, [to_row(record, known[place]) for place, record in changed.items()])
+
+    store((asked, Verdict(judge.name, False)) for asked in places if not asked.text.strip())
+    try:
+        for answered in ask_judge(judge, unique_questions(list(places))):
+            store(answered)
+    except EndpointError as error:
+        raise EndpointError(f"{error}; its verdicts are kept, run the same command again for the rest") from None
+    return [to_judged(record, known[record.key, digest_texts(record)]) for record in records]
+
+
+def list_open(
+    known: Mapping[tuple[RecordKey, str], Sides], records: Sequence[Record]
+) -> list[tuple[Record, int, Asked]]:
+    """Return what has no verdict: the record, 0 for what the model said or 1 for what was shown, and the question.
+
+    The shown text is most often what the model said; then the two are one question and asked once.
+    """
+    places = [(record, 0, record.response) for record in records]
+    places += [(record, 1, shown_text(record)) for record in records if record.guard]
+    return [
+        (record, side, ask_about(record.question, text))
+        for record, side, text in places
+        if known.get((record.key, digest_texts(record)), (None, None))[side] is None
+    ]
+
+
+def list_questions(folder: Path, records: Sequence[Record], judge: Judge) -> list[Asked]:
+    """Return what `judge_records` would ask the judge."""
+    known = read_verdicts(folder / VERDICTS_FOLDER / name_file(judge))
+    return unique_questions([asked for _, _, asked in list_open(known, records)])
+
+
+def to_judged(record: Record, verdicts: Sides) -> Judged:
+    """Return a record with its verdicts."""
+    before, after = verdicts
+    assert before is not None
+    return Judged(record, before, after)
+
+
+def digest_texts(record: Record) -> str:
+    """Return a digest of what a judge reads of a record."""
+    texts = [record.question.prompt, record.response, record.guard.text if record.guard else None]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
+
+
+def read_verdicts(path: Path) -> dict[tuple[RecordKey, str], Sides]:
+    """Return the verdicts on file; a last line that a kill cut short is taken off the file.
+
+    Raises:
+        InputError: When a line in the middle is corrupt.
+    """
+    if not path.exists():
+        return {}
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
+        content = content[: content.rfind(b"\n") + 1]
+        write_text_atomic(path, content.decode())
+    known: dict[tuple[RecordKey, str], Sides] = {}
+    for number, row in enumerate(parse_shard(content, path), start=1):
+        place = (read_key(row, path, number), row["texts"])
+        before, after = known.get(place, (None, None))
+        known[place] = (read_verdict(row, "unprotected") or before, read_verdict(row, "protected") or after)
+    return known
+
+
+def read_verdict(row: dict[str, Any], side: str) -> Verdict | None:
+    """Return one verdict of a line."""
+    return Verdict.from_dict(row[side]) if row[side] else None
+
+
+def load_verdicts(folder: Path, summary: dict[str, Any]) -> dict[RecordKey, list[bool | None]]:
+    """Return what the headline judge of a scored run said: unsafe before and, with a protector, after."""
+    path = folder / summary["verdict_files"][summary["judge"]]
+    return {
+        key: [verdict.unsafe for verdict in sides if verdict is not None]
+        for (key, _), sides in read_verdicts(path).items()
+    }
+
+
+def append_verdicts(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Append lines and return when they are on disk."""
+    if not rows:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as stream:
+        stream.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def to_row(record: Record, verdicts: Sides) -> dict[str, Any]:
+    """Return the JSON form of a line."""
+    before, after = verdicts
+    return {
+        **record.key._asdict(),
+        "texts": digest_texts(record),
+        "unprotected": before.to_dict() if before else None,
+        "protected": after.to_dict() if after else None,
+    }

@@ -1,0 +1,1 @@
+"""Answering questions: prompts, decoding, and a model on a server."""

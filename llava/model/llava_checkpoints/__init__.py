@@ -1,0 +1,1 @@
+"""LLaVA checkpoints in the original format and in that of transformers."""

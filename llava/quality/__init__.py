@@ -1,0 +1,1 @@
+"""How good our own models are: metrics, plots, cards, baselines."""

@@ -1,0 +1,1 @@
+"""Rows of a training: chosen, encoded, sampled, described."""

@@ -1,0 +1,15 @@
+import inspect
+from typing import get_args
+
+from llava.cli import options as cli_options
+from llava.cli.app import app as cli
+
+
+def test_every_shared_option_has_help_and_a_user():
+    source = inspect.getsource(cli)
+    names = [name for name in vars(cli_options) if name[0].isupper() and name not in ("Annotated", "Path")]
+    assert names
+    for name in names:
+        (info,) = [part for part in get_args(vars(cli_options)[name])[1:] if hasattr(part, "help")]
+        assert info.help
+        assert f": {name}" in source

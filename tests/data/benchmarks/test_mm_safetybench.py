@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from llava.data.benchmarks.mm_safetybench import Scenario, load_mm_safetybench
+from llava.data.benchmarks.selection import Selection
+from llava.data.schema import ImageType
+from llava.errors import InputError
+from tests.data.layouts import mm_row, write_mm_safetybench
+
+FRAUD, LEGAL = "06-Fraud", "10-Legal_Opinion"
+
+
+def test_scenarios_have_the_benchmarks_spelling():
+    assert [scenario.value for scenario in Scenario] == [
+        "01-Illegal_Activitiy",
+        "02-HateSpeech",
+        "03-Malware_Generation",
+        "04-Physical_Harm",
+        "05-EconomicHarm",
+        "06-Fraud",
+        "07-Sex",
+        "08-Political_Lobbying",
+        "09-Privacy_Violence",
+        "10-Legal_Opinion",
+        "11-Financial_Advice",
+        "12-Health_Consultation",
+        "13-Gov_Decision",
+    ]
+
+
+def test_each_image_type_gets_its_own_text_and_image(tmp_path):
+    write_mm_safetybench(tmp_path, {FRAUD: 1})
+    questions = {q.image_type: q for q in load_mm_safetybench(tmp_path).questions}
+    row = mm_row(f"{FRAUD} 0")
+    assert {kind: q.prompt for kind, q in questions.items()} == {
+        ImageType.TEXT: row["Question"],
+        ImageType.SD: row["Rephrased Question(SD)"],
+        ImageType.TYPO: row["Rephrased Question"],
+        ImageType.SD_TYPO: row["Rephrased Question"],
+    }
+    assert questions[ImageType.TEXT].image is None
+    for kind in ("SD", "TYPO", "SD_TYPO"):
+        assert questions[ImageType(kind)].image == str(tmp_path / "imgs" / FRAUD / kind / "0.jpg")
+    assert all(q.fields == row and q.harmful and q.benchmark == "mm_safetybench" for q in questions.values())
+
+
+def test_reference_prompt_changes_typo_alone(tmp_path):
+    write_mm_safetybench(tmp_path, {FRAUD: 1})
+    ours = {q.image_type: q.prompt for q in load_mm_safetybench(tmp_path).questions}
+    theirs = {q.image_type: q.prompt for q in load_mm_safetybench(tmp_path, reference_typo_prompt=True).questions}
+    assert theirs == {**ours, ImageType.TYPO: ours[ImageType.SD]}
+    assert theirs != ours
+
+
+def test_order_is_scenario_then_id_then_type(tmp_path):
+    write_mm_safetybench(tmp_path, {LEGAL: 11, FRAUD: 1})
+    questions = load_mm_safetybench(tmp_path).questions
+    assert [(q.scenario, q.id) for q in questions[::4]] == [(FRAUD, "0"), *((LEGAL, str(n)) for n in range(11))]
+    assert [q.image_type.value for q in questions[:4]] == ["TEXT", "SD", "TYPO", "SD_TYPO"]
+
+
+@pytest.mark.parametrize("place", ["", "eval_polite", "dataset/coco", "data", "MM-SafetyBench/data"])
+def test_data_are_found_below_the_root_and_the_current_folder(tmp_path, monkeypatch, place):
+    write_mm_safetybench(tmp_path / place, {FRAUD: 1})
+    assert len(load_mm_safetybench(tmp_path).questions) == 4
+    assert len(load_mm_safetybench(tmp_path / place / "processed_questions").questions) == 4
+    monkeypatch.chdir(tmp_path)
+    assert len(load_mm_safetybench().questions) == 4
+
+
+def test_images_may_lie_under_another_root_or_the_archives_name(tmp_path):
+    write_mm_safetybench(tmp_path / "dataset/coco", {FRAUD: 1})
+    (tmp_path / "eval_polite").mkdir()
+    (tmp_path / "dataset/coco/imgs").rename(tmp_path / "eval_polite/MM-SafetyBench(imgs)")
+    benchmark = load_mm_safetybench(tmp_path)
+    assert len(benchmark.questions) == 4
+    assert benchmark.missing_images == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpeg"])
+def test_other_image_endings_are_found(tmp_path, suffix):
+    write_mm_safetybench(tmp_path, {FRAUD: 2}, suffix=suffix)
+    assert {q.image[-len(suffix) :] for q in load_mm_safetybench(tmp_path).questions if q.image} == {suffix}
+
+
+def test_selection(tmp_path):
+    write_mm_safetybench(tmp_path, {FRAUD: 3, LEGAL: 3})
+    benchmark = load_mm_safetybench(tmp_path, Selection.parse(["10"], ["typo", "SD"], 5))
+    assert [(q.id, q.image_type.value) for q in benchmark.questions] == [
+        ("0", "SD"),
+        ("0", "TYPO"),
+        ("1", "SD"),
+        ("1", "TYPO"),
+        ("2", "SD"),
+    ]
+
+
+def test_a_scenario_that_was_not_asked_for_may_be_broken(tmp_path):
+    write_mm_safetybench(tmp_path, {FRAUD: 1, LEGAL: 1})
+    (tmp_path / "processed_questions" / f"{LEGAL}.json").write_text("{")
+    assert len(load_mm_safetybench(tmp_path, Selection.parse([FRAUD])).questions) == 4
+    with pytest.raises(InputError, match=r"10-Legal_Opinion\.json is not valid JSON"):
+        load_mm_safetybench(tmp_path)
+
+
+def test_missing_images_are_reported_and_their_questions_left_out(tmp_path):
+    write_mm_safetybench(tmp_path, {FRAUD: 2})
+    gone = tmp_path / "imgs" / FRAUD / "TYPO" / "1.jpg"
+    gone.unlink()
+    benchmark = load_mm_safetybench(tmp_path)
+    assert benchmark.missing_images == [str(gone)]
+    assert len(benchmark.questions) == 7
+    assert load_mm_safetybench(tmp_path, Selection.parse(image_types=["SD"])).missing_images == []
+
+
+def test_without_any_image_text_can_be_asked_but_images_cannot(tmp_path):
+    write_mm_safetybench(tmp_path, {FRAUD: 2}, images=False)
+    assert len(load_mm_safetybench(tmp_path, Selection.parse(image_types=["TEXT"])).questions) == 2
+    with pytest.raises(InputError, match=r"all 6 images are missing, such as .*0\.jpg.*README"):
+        load_mm_safetybench(tmp_path, Selection.parse(image_types=["SD", "TYPO", "SD_TYPO"]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "not an object of id"),
+        ("{}", "not an object of id"),
+        ('{"0": 3}', "id 0 has no text 'Question'"),
+        ('{"0": {"Question": "?"}}', "has no text 'Rephrased Question"),
+        ('{"0": {"Question": " ", "Rephrased Question": "?", "Rephrased Question(SD)": "?"}}', "no text 'Question'"),
+    ],
+)
+def test_a_file_of_another_shape_is_named(tmp_path, content, message):
+    write_mm_safetybench(tmp_path, {FRAUD: 1})
+    (tmp_path / "processed_questions" / f"{FRAUD}.json").write_text(content)
+    with pytest.raises(InputError, match=message) as raised:
+        load_mm_safetybench(tmp_path)
+    assert "06-Fraud.json" in str(raised.value)
+
+
+def test_missing_data_say_where_they_belong(tmp_path):
+    with pytest.raises(InputError, match=r"no processed_questions in .*README"):
+        load_mm_safetybench(tmp_path)
+    (tmp_path / "processed_questions").mkdir()
+    with pytest.raises(InputError, match="holds no scenario file"):
+        load_mm_safetybench(tmp_path)
+    with pytest.raises(InputError, match="not a folder"):
+        load_mm_safetybench(tmp_path / "none")
+
+
+LISTS = [
+    [{"Scenario": FRAUD, "Sampled_ID_List": [2, 0]}, {"Scenario": LEGAL, "Sampled_ID_List": [1]}],
+    {FRAUD: ["0", "2"], LEGAL: [1]},
+]
+
+
+@pytest.mark.parametrize("listed", LISTS)
+@pytest.mark.parametrize("up", [False, True])
+def test_tiny_keeps_the_listed_ids(tmp_path, listed, up):
+    root = write_mm_safetybench(tmp_path / "data", {FRAUD: 4, LEGAL: 4})
+    (tmp_path if up else root).joinpath("TinyVersion_ID_List.json").write_text(json.dumps(listed))
+    questions = load_mm_safetybench(root, tiny=True).questions
+    assert [(q.scenario, q.id) for q in questions[::4]] == [(FRAUD, "0"), (FRAUD, "2"), (LEGAL, "1")]
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ("[1, 2]", "is not a list of"),
+        ('[{"Scenario": "06-Fraud"}]', "is not a list of"),
+        ('{"06-Fraud": 3}', "is not a list of"),
+        ('{"06-Fraud": [99]}', "names id 99 of 06-Fraud"),
+        (None, "TinyVersion_ID_List.json does not exist"),
+    ],
+)
+def test_a_bad_tiny_list_is_named(tmp_path, listed, message):
+    write_mm_safetybench(tmp_path, {FRAUD: 2})
+    if listed is not None:
+        (tmp_path / "TinyVersion_ID_List.json").write_text(listed)
+    with pytest.raises(InputError, match=message):
+        load_mm_safetybench(tmp_path, tiny=True)

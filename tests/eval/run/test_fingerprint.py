@@ -1,0 +1,115 @@
+"""Records of two different runs never mix, and the message says what changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from llava.data.schema import ImageType, Question
+from llava.errors import InputError
+from llava.eval.run.fingerprint import (
+    SAMPLE_BYTES,
+    WHOLE_FILE_BYTES,
+    build_fingerprint,
+    check_same_run,
+    digest_folder,
+    identify_checkpoint,
+    read_run,
+    resolve_stored,
+)
+from llava.eval.run.settings import GenerationSettings
+
+QUESTIONS = [Question("b", "A", str(i), ImageType.TEXT, f"prompt {i}") for i in range(3)]
+
+
+def fingerprint(settings=None, questions=QUESTIONS, model="org/model", **resolved):
+    checkpoints = {"model": identify_checkpoint(str(model), str(model)), "detector": None, "detoxifier": None}
+    values = {"batch_size": 8, "device_type": "cpu", "dtype": "float32", "checkpoints": checkpoints, **resolved}
+    return build_fingerprint(settings or GenerationSettings("m", "o"), questions, **values)
+
+
+def test_the_same_run_passes_also_after_a_round_trip_through_json(tmp_path):
+    check_same_run(tmp_path, json.loads(json.dumps(fingerprint())), fingerprint())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": 0.5}, "temperature 0.0 → 0.5; seed none → 0"),
+        ({"max_new_tokens": 7}, "max_new_tokens 256 → 7"),
+        ({"limit": 7}, "limit none → 7"),
+        ({"scenarios": ("A", "B")}, "scenarios none → A,B"),
+        ({"detector": "d", "threshold": 0.25}, "threshold none → 0.25"),
+        ({"load_in_4bit": True}, "quantisation none → 4bit"),
+    ],
+)
+def test_a_changed_setting_is_named_old_value_first(tmp_path, changes, message):
+    with pytest.raises(InputError) as caught:
+        check_same_run(tmp_path, fingerprint(), fingerprint(GenerationSettings("m", "o", **changes)))
+    assert f"({message});" in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_processes": 3}, {"threads": 4}, {"seed": 5}, {"data_root": "/elsewhere"}, {"output": "other"}]
+)
+def test_what_cannot_change_a_greedy_record_is_not_part_of_it(changes):
+    assert fingerprint(replace(GenerationSettings("m", "o"), **changes)) == fingerprint()
+
+
+def test_the_seed_counts_as_soon_as_there_is_sampling():
+    warm = GenerationSettings("m", "o", temperature=1.0)
+    assert fingerprint(warm) != fingerprint(replace(warm, seed=5))
+
+
+def test_changed_questions_and_resolved_values_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"questions 3 \(.{8}\) → 2 \(.{8}\)"):
+        check_same_run(tmp_path, fingerprint(), fingerprint(questions=QUESTIONS[:2]))
+    with pytest.raises(InputError, match="batch_size 8 → 4; device cpu → cuda"):
+        check_same_run(tmp_path, fingerprint(), fingerprint(batch_size=4, device_type="cuda"))
+
+
+def test_a_checkpoint_counts_by_content_and_not_by_place(tmp_path):
+    for name in ("a", "moved", "retrained"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}" if name != "retrained" else "{ }")
+    first = fingerprint(model=tmp_path / "a")
+    check_same_run(tmp_path, first, fingerprint(model=tmp_path / "moved"))
+    with pytest.raises(InputError, match=r"model \S+/a \(.{8}\) → \S+/retrained \(.{8}\)"):
+        check_same_run(tmp_path, first, fingerprint(model=tmp_path / "retrained"))
+
+
+def test_a_large_file_counts_by_size_start_middle_and_end(tmp_path):
+    path = tmp_path / "model.safetensors"
+    content = bytearray(WHOLE_FILE_BYTES * 2)
+    digests = set()
+    for place in (None, 0, len(content) - 1, (len(content) - SAMPLE_BYTES) * 3 // 7):
+        if place is not None:
+            content[place] ^= 255
+        path.write_bytes(content)
+        digests.add(digest_folder(tmp_path))
+    path.write_bytes(content + b"\0")
+    digests.add(digest_folder(tmp_path))
+    assert len(digests) == 5
+
+
+def test_auto_keeps_what_it_stood_for_in_the_first_launch():
+    run = {"fingerprint": fingerprint(batch_size=3)}
+    assert resolve_stored(GenerationSettings("m", "o"), run, "batch_size") == 3
+    assert resolve_stored(GenerationSettings("m", "o", batch_size=5), run, "batch_size") is None
+    assert resolve_stored(GenerationSettings("m", "o"), None, "batch_size") is None
+
+
+def test_an_output_that_is_no_run_is_refused(tmp_path):
+    assert read_run(tmp_path / "new") is None
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is a file; give a folder"):
+        read_run(tmp_path / "file")
+    (tmp_path / "records.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"holds records but no run\.json"):
+        read_run(tmp_path)
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(InputError, match="has no 'fingerprint'"):
+        read_run(tmp_path)

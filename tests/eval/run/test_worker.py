@@ -1,0 +1,239 @@
+"""One process: claims, halves of a batch that does not fit, and errors that are stored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from llava.data.schema import Action, GuardResult, ImageType, Question
+from llava.errors import FailedRunError, InputError
+from llava.eval.run.planning import Batch, plan_batches
+from llava.eval.run.records import list_shards, merge_records, read_rows
+from llava.eval.run.settings import GenerationSettings
+from llava.eval.run.worker import Job, Outcome, Worker, claim, find_failure, run_worker, set_aside
+
+QUESTIONS = [Question("b", "A", str(i), ImageType.TEXT, f"How do I bake bread {'well ' * i}?") for i in range(6)]
+
+
+def build_job(tmp_path, model, num_processes=1, **changes) -> Job:
+    values = {"batch_size": 4, "max_new_tokens": 8, "device": "cpu", "dtype": "float32", **changes}
+    settings = GenerationSettings(str(model), tmp_path, **values)
+    job = Job(settings, "launch", num_processes, QUESTIONS, plan_batches(QUESTIONS, settings.batch_size))
+    job.claims.mkdir(parents=True)
+    return job
+
+
+def responses(folder) -> dict[str, str]:
+    return {key.id: row["response"] for key, row in read_rows(folder).items()}
+
+
+def test_a_job_survives_its_json_form(tmp_path, tiny_llava):
+    job = build_job(tmp_path, tiny_llava)
+    again = Job.from_json(job.to_json())
+    assert again.to_json() == job.to_json()
+    assert again.pending == job.pending
+    assert again.questions == job.questions
+    assert "\n" not in job.to_json()
+
+
+def test_a_batch_is_claimed_once(tmp_path):
+    assert claim(tmp_path, Batch(3, (0,)), 0)
+    assert not claim(tmp_path, Batch(3, (0,)), 1)
+    assert claim(tmp_path, Batch(4, (1,)), 1)
+
+
+def test_a_process_that_starts_late_finds_the_batch_that_was_set_aside(tmp_path, tiny_llava):
+    job = build_job(tmp_path, tiny_llava, num_processes=2, batch_size=2)
+    set_aside(job)
+    assert run_worker(job, 0).records == 4
+    assert run_worker(job, 1).records == 2
+    assert len(responses(tmp_path)) == 6
+
+
+def test_a_process_helps_with_the_others_batches_and_leaves_claimed_ones(tmp_path, tiny_llava):
+    job = build_job(tmp_path, tiny_llava, num_processes=2, batch_size=2)
+    assert [batch.index for batch in job.pending] == [0, 1, 2]
+    claim(job.claims, job.pending[1], 1)
+    outcome = run_worker(job, 0)
+    assert outcome.error is None
+    assert outcome.records == 4
+    taken = {QUESTIONS[place].id for place in job.pending[1].positions}
+    assert set(responses(tmp_path)) == {question.id for question in QUESTIONS} - taken
+
+
+def test_a_process_without_work_loads_nothing_and_writes_no_shard(tmp_path):
+    job = build_job(tmp_path, "/there/is/no/model", batch_size=2)
+    for batch in job.pending:
+        claim(job.claims, batch, 1)
+    assert run_worker(job, 0).error is None
+    assert list_shards(tmp_path) == []
+
+
+def test_an_input_error_is_stored_as_one(tmp_path):
+    job = build_job(tmp_path, tmp_path / "missing")
+    outcome = run_worker(job, 0)
+    assert outcome.kind == "input"
+    assert "missing does not exist" in outcome.error
+    assert Outcome(**json.loads((job.claims / "outcome-0000.json").read_text())) == outcome
+
+
+def test_any_other_error_is_stored_with_its_type(tmp_path, tiny_llava, capsys):
+    job = build_job(tmp_path, tiny_llava)
+    (tmp_path / "shards").write_text("a file where the folder of shards belongs")
+    outcome = run_worker(job, 0)
+    assert outcome.kind == "failure"
+    assert outcome.error.startswith("FileExistsError: ")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_sampling_does_not_depend_on_who_answers(tmp_path, tiny_llava):
+    whole = build_job(tmp_path / "one", tiny_llava, temperature=1.0, seed=3)
+    run_worker(whole, 0)
+    shared = build_job(tmp_path / "two", tiny_llava, num_processes=2, temperature=1.0, seed=3)
+    claim(shared.claims, shared.pending[0], 0)
+    run_worker(shared, 1)
+    run_worker(shared, 0)
+    assert responses(tmp_path / "one") == responses(tmp_path / "two")
+    other = build_job(tmp_path / "three", tiny_llava, temperature=1.0, seed=4)
+    run_worker(other, 0)
+    assert responses(tmp_path / "three") != responses(tmp_path / "one")
+
+
+def test_the_guard_sees_prompt_and_response(tmp_path, tiny_llava, tiny_classifier, tiny_lm):
+    job = build_job(
+        tmp_path, tiny_llava, detector=str(tiny_classifier), detoxifier=str(tiny_lm), threshold=1e-6, batch_size=3
+    )
+    outcome = run_worker(job, 0)
+    assert outcome.error is None
+    assert outcome.threshold == 1e-6
+    assert merge_records(tmp_path, QUESTIONS) == []
+    for line in (tmp_path / "records.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert row["guard"]["original_text"] == row["response"]
+        assert row["guard"]["flagged"] is True
+        assert row["seconds"]["generate"] > 0
+        assert row["seconds"]["guard"] > 0
+
+
+def limit_rows(worker: Worker, most: int) -> list[int]:
+    """Let the loaded model have room for `most` rows, as a small device would; return the sizes it was asked for."""
+    sizes: list[int] = []
+    generate = worker.model.generate
+
+    def generate_within_memory(prompts, *args, **kwargs):
+        sizes.append(len(prompts))
+        if len(prompts) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return generate(prompts, *args, **kwargs)
+
+    worker.model.generate = generate_within_memory
+    return sizes
+
+
+def test_a_batch_that_does_not_fit_is_cut_in_halves(tmp_path, tiny_llava):
+    worker = Worker(build_job(tmp_path, tiny_llava), 0, 0, Outcome(0))
+    worker.load()
+    expected = [worker.answer([question])[0].response for question in QUESTIONS[:5]]
+    sizes = limit_rows(worker, 2)
+    records = worker.answer(QUESTIONS[:5])
+    assert sizes == [5, 3, 2, 1, 2]
+    assert [record.question for record in records] == QUESTIONS[:5]
+    assert [record.response for record in records] == expected
+
+
+def test_a_single_row_that_does_not_fit_is_an_input_error(tmp_path, tiny_llava):
+    worker = Worker(build_job(tmp_path, tiny_llava), 0, 0, Outcome(0))
+    worker.load()
+    limit_rows(worker, 0)
+    with pytest.raises(InputError, match="question b/A/0/TEXT alone does not fit into memory"):
+        worker.answer(QUESTIONS[:2])
+
+
+def limit_guard(worker: Worker, part: str, most: int, blame: str | None = None, error=torch.OutOfMemoryError) -> None:
+    """Let the loaded detector or detoxifier have room for `most` rows, and none at all for the prompt `blame`."""
+    owner, method = {
+        "detector": (worker.protector.detector, "score"),
+        "detoxifier": (worker.protector.detoxifier, "rewrite"),
+    }[part]
+    work = getattr(owner, method)
+
+    def work_within_memory(first, second, *args, **kwargs):
+        prompts = second if part == "detector" else first
+        if len(prompts) > most or blame in prompts:
+            raise error("CUDA error: out of memory")
+        return work(first, second, *args, **kwargs)
+
+    setattr(owner, method, work_within_memory)
+
+
+@pytest.fixture
+def guarded_worker(tmp_path, tiny_llava, tiny_classifier, tiny_lm) -> Worker:
+    changes = {"detector": str(tiny_classifier), "detoxifier": str(tiny_lm), "threshold": 1e-6, "batch_size": 6}
+    worker = Worker(build_job(tmp_path, tiny_llava, **changes), 0, 0, Outcome(0))
+    worker.load()
+    return worker
+
+
+@pytest.mark.parametrize("part", ["detector", "detoxifier"])
+def test_a_protector_with_room_for_two_rows_guards_them_all(guarded_worker, part):
+    expected = [
+        guarded_worker.answer(QUESTIONS[a:b])[i] for a, b in ((0, 2), (2, 3), (3, 5), (5, 6)) for i in range(b - a)
+    ]
+    limit_guard(guarded_worker, part, 2)
+    records = guarded_worker.answer(QUESTIONS)
+    assert [record.guard for record in records] == [record.guard for record in expected]
+    assert all(find_failure(record.guard) is None for record in records)
+
+
+@pytest.mark.parametrize("part", ["detector", "detoxifier"])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
+def test_a_device_that_fails_at_a_single_row_ends_the_run_without_a_record_of_it(guarded_worker, part, error):
+    blame = QUESTIONS[3]
+    limit_guard(guarded_worker, part, 2, blame.prompt, error)
+    with pytest.raises(
+        FailedRunError, match=rf"could not guard question b/A/3/TEXT \(.*{part} failed: {error.__name__}"
+    ):
+        guarded_worker.run()
+    assert read_rows(guarded_worker.job.folder) == {}
+
+
+def test_a_device_that_fails_is_an_outcome_of_one_line_and_the_rest_is_kept(
+    tmp_path, tiny_llava, tiny_classifier, monkeypatch
+):
+    from llava.protector.detector import HarmDetector
+
+    score = HarmDetector.score
+    blame = QUESTIONS[0].prompt  # the shortest, so in the last batch
+
+    def score_within_memory(self, responses, prompts=None, *args):
+        if blame in prompts:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return score(self, responses, prompts, *args)
+
+    job = build_job(tmp_path, tiny_llava, detector=str(tiny_classifier), batch_size=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(HarmDetector, "score", score_within_memory)
+        outcome = run_worker(job, 0)
+    assert outcome.kind == "failure"
+    assert outcome.error.startswith("could not guard question b/A/0/TEXT (detector failed: OutOfMemoryError)")
+    assert sorted(responses(tmp_path)) == ["2", "3", "4", "5"]
+
+
+def test_a_text_that_the_detector_cannot_take_is_withheld(guarded_worker):
+    limit_guard(guarded_worker, "detector", 6, QUESTIONS[3].prompt, IndexError)
+    records = guarded_worker.answer(QUESTIONS)
+    withheld = [record.question.id for record in records if record.guard.action is Action.WITHHELD]
+    assert withheld == ["3"]
+
+
+def test_a_failure_of_the_protector_is_told_from_its_judgement():
+    result = GuardResult("w", "o", None, True, Action.WITHHELD, "detector failed: OutOfMemoryError")
+    assert find_failure(result) is not None
+    assert find_failure(replace(result, reason="rewrite turned down: detector failed: RuntimeError")) == "RuntimeError"
+    assert find_failure(replace(result, reason="empty response")) is None
+    assert find_failure(replace(result, reason="endpoint x refused the request (status 400: check failed: y)")) is None
+    assert find_failure(replace(result, reason=None)) is None
+    assert find_failure(None) is None

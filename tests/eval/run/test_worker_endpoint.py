@@ -1,0 +1,168 @@
+"""A run against a server: as many requests as asked for, each answer stored at once, refusals told from failures."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+from PIL import Image
+
+from llava.cli.app import main
+from llava.data.schema import Action
+from llava.errors import InputError
+from llava.eval.run.launcher import RunError
+from llava.eval.run.records import list_shards, load_records, read_rows
+from llava.eval.run.runner import run_generation
+from llava.eval.run.settings import GenerationSettings
+from tests.model.chat_server import ChatServer
+
+
+def read_prompt(request: dict) -> str:
+    content = request["messages"][0]["content"]
+    return content if isinstance(content, str) else content[1]["text"]
+
+
+def answer(request: dict) -> str:
+    return f"answer to {read_prompt(request)}"
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    """Return the settings of a run of `count` questions; the last `pictures` of them have a picture."""
+    monkeypatch.setattr("llava.model.answering.client.MAX_TRIES", 2)
+
+    def settings(server: ChatServer, count: int, pictures: int = 0, **changes) -> GenerationSettings:
+        Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+        rows = [{"prompt": f"question {i}", "id": str(i)} for i in range(count)]
+        for row in rows[count - pictures :]:
+            row["image"] = "red.png"
+        (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        values = {"model": "tiny", "output": tmp_path / "run", "benchmark": str(tmp_path / "mine.jsonl")}
+        return GenerationSettings(**{**values, "device": "cpu", "dtype": "float32", **changes}, endpoint=server.url)
+
+    return settings
+
+
+@pytest.mark.parametrize("lives", [1, 5, 37])
+def test_every_answer_of_a_server_that_dies_is_kept_and_none_is_asked_again(build, lives):
+    with ChatServer(answer, lives=lives) as server:
+        settings = build(server, 45)
+        with pytest.raises(RunError, match=f"gave no answer in .*; {lives} of 45 records are kept"):
+            run_generation(settings)
+        kept = {key.id: row["response"] for key, row in read_rows(settings.output).items()}
+        assert len(kept) == lives
+        server.lives = None
+        server.requests.clear()
+        run_generation(settings)
+        asked = [read_prompt(request).removeprefix("question ") for request in server.requests]
+    assert sorted(asked) == sorted({str(i) for i in range(45)} - set(kept))
+    records = load_records(settings.output)
+    assert [record.response for record in records] == [f"answer to question {i}" for i in range(45)]
+
+
+def test_as_many_requests_are_under_way_as_asked_for(build):
+    together = threading.Barrier(120)
+
+    def wait_for_all(request: dict) -> str:
+        together.wait(60)  # passes only when 120 requests are there at once
+        return "yes"
+
+    with ChatServer(wait_for_all) as server:
+        run_generation(build(server, 240, concurrency=120))
+        assert server.most_running == 120
+
+
+def test_a_slow_answer_holds_up_neither_the_others_nor_their_records(build):
+    gate = threading.Event()
+
+    def hold_one(request: dict) -> str:
+        if read_prompt(request) == "question 7":
+            assert gate.wait(60)
+        return answer(request)
+
+    with ChatServer(hold_one) as server:
+        settings = build(server, 80, concurrency=4)
+        run = threading.Thread(target=run_generation, args=(settings,))
+        run.start()
+        deadline = time.monotonic() + 60
+        while count_lines(settings.output) < 79:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert run.is_alive()
+        gate.set()
+        run.join(60)
+    assert len(load_records(settings.output)) == 80
+
+
+def count_lines(folder) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in list_shards(folder))
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_question_that_the_server_turns_down_has_an_empty_response_and_a_reason(build, tiny_classifier, status):
+    def refuse(request: dict) -> int | None:
+        return status if read_prompt(request) in ("question 0", "question 5") else None
+
+    with ChatServer(answer, refuse=refuse) as server:
+        settings = build(server, 12, concurrency=2, detector=str(tiny_classifier), threshold=1.0)
+        run_generation(settings)
+    records = {record.question.id: record for record in load_records(settings.output)}
+    assert [id for id, record in records.items() if not record.response] == ["0", "5"]
+    for id in ("0", "5"):
+        assert records[id].guard.action is Action.WITHHELD
+        assert f"refused the request (status {status}: failure {status})" in records[id].guard.reason
+    assert records["1"].guard.reason is None
+    notes = json.loads((settings.output / "run.json").read_text())["model_notes"]
+    assert any("2 questions were turned down and have an empty response" in note for note in notes)
+
+
+@pytest.mark.parametrize(("status", "told"), [(400, "a harmless one"), (401, "set OPENAI_API_KEY"), (404, "--model")])
+def test_a_server_that_turns_everything_down_ends_the_run_with_a_line(build, capsys, status, told):
+    with ChatServer(answer, refuse=lambda request: status) as server:
+        settings = build(server, 30)
+        command = ["generate", "--model", "tiny", "--endpoint", server.url, "--output", str(settings.output)]
+        assert main([*command, "--benchmark", str(settings.benchmark), "--device", "cpu"]) == 2
+        assert len(server.requests) <= 16
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+    assert not settings.output.exists()
+
+
+def test_a_model_that_takes_no_pictures_ends_the_run_instead_of_answering_nothing_to_all(build):
+    def refuse(request: dict) -> int | None:
+        return None if isinstance(request["messages"][0]["content"], str) else 400
+
+    with ChatServer(answer, refuse=refuse) as server:
+        settings = build(server, 6, pictures=3, concurrency=1)
+        with pytest.raises(InputError, match="a harmless one with a picture with the same options"):
+            run_generation(settings)
+        assert len(server.requests) == 2  # the question and the harmless one
+
+
+def test_a_server_that_hangs_is_given_up_soon(build):
+    gate = threading.Event()
+    with ChatServer(lambda request: str(gate.wait(30))) as server:
+        settings = build(server, 20, concurrency=2, request_timeout=0.3)
+        start = time.monotonic()
+        with pytest.raises(RunError, match=r"in 2 tries \(none within 0.3 s; see --request-timeout\)"):
+            run_generation(settings)
+        assert time.monotonic() - start < 15
+        gate.set()
+    assert not settings.output.exists()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
+def test_a_time_limit_is_a_positive_number(seconds):
+    with pytest.raises(InputError, match="--request-timeout"):
+        GenerationSettings("m", "o", request_timeout=seconds)
+
+
+def test_an_earlier_time_limit_does_not_bind_a_resume(build):
+    with ChatServer(answer, lives=3) as server:
+        with pytest.raises(RunError):
+            run_generation(build(server, 9))
+        server.lives = None
+        run_generation(build(server, 9, request_timeout=5, concurrency=2))

@@ -1,0 +1,62 @@
+"""No text is judged twice, and no old verdict sticks to a new text."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from llava.constants import REFUSAL
+from llava.errors import InputError
+from llava.eval.judges.registry import name_file
+from llava.eval.scoring.verdicts import judge_records, read_verdicts
+from tests.eval.build import ANSWER, build_record
+from tests.eval.judges.test_registry import CountingJudge
+
+
+def test_a_second_call_asks_nothing(tmp_path):
+    records = [build_record(0), build_record(1, "Do it!", shown=REFUSAL), build_record(2, guarded=False)]
+    judge = CountingJudge()
+    first = judge_records(tmp_path, records, judge)
+    assert [text for _, text in judge.asked] == [ANSWER, "Do it!", ANSWER, REFUSAL]
+    assert [row.unprotected.unsafe for row in first] == [False, True, False]
+    assert [row.protected and row.protected.unsafe for row in first] == [False, False, None]
+    again = CountingJudge()
+    assert judge_records(tmp_path, records, again) == first
+    assert again.asked == []
+
+
+def test_a_new_text_and_a_new_record_are_asked(tmp_path):
+    judge_records(tmp_path, [build_record(0), build_record(1)], CountingJudge())
+    judge = CountingJudge()
+    judge_records(tmp_path, [build_record(0), build_record(1, "New!"), build_record(2)], judge)
+    assert sorted(text for _, text in judge.asked) == sorted(["New!", ANSWER])
+
+
+def test_a_judge_of_another_identity_starts_anew(tmp_path):
+    judge_records(tmp_path, [build_record(0)], CountingJudge())
+    other = CountingJudge()
+    other.identity = "2"
+    judge_records(tmp_path, [build_record(0)], other)
+    assert len(other.asked) == 1
+    assert len(list((tmp_path / "verdicts").iterdir())) == 2
+
+
+@pytest.mark.parametrize("cut", [1, 20, 100])
+def test_a_torn_last_line_is_judged_again(tmp_path, cut):
+    records = [build_record(i, f"text {i}") for i in range(3)]
+    expected = judge_records(tmp_path, records, CountingJudge())
+    path = tmp_path / "verdicts" / name_file(CountingJudge())
+    path.write_bytes(path.read_bytes()[:-cut])
+    judge = CountingJudge()
+    assert judge_records(tmp_path, records, judge) == expected
+    assert [text for _, text in judge.asked] == ["text 2"]
+    assert len(read_verdicts(path)) == 3
+    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 3
+
+
+def test_a_corrupt_line_is_named(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text("nonsense\n{}\n")
+    with pytest.raises(InputError, match=r"x\.jsonl line 1 is corrupt"):
+        read_verdicts(path)
