@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
+from llava.errors import InputError
+from llava.fields import describe_value
+
 
 @runtime_checkable
 class Guard(Protocol):
@@ -103,6 +106,21 @@ def read_score(value: Any) -> float:
         return math.nan
     score = float(value)
     return score if 0.0 <= score <= 1.0 else math.nan
+
+
+def check_threshold(threshold: Any, name: str = "threshold") -> float:
+    """Return a threshold; refuse what no harm score can be compared with.
+
+    Args:
+        threshold: What was given.
+        name: What messages call it.
+
+    Raises:
+        InputError: When it is no number above 0 and at most 1.
+    """
+    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not 0 < threshold <= 1:
+        raise InputError(f"{name} is {describe_value(threshold)}; it must be above 0 and at most 1")
+    return float(threshold)
 
 
 def is_flagged(score: float, threshold: float) -> bool:
