@@ -71,13 +71,13 @@ def _check_events(events: Iterator[Any], where: str) -> None:
 
     depth = 0
     for event in events:
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1
             raise InputError(f"{where} line {line} has an alias (*{event.anchor}); write the value itself")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MOST_LEVELS + 1:
-                raise InputError(f"{where} line {event.start_mark.line + 1} is nested too deeply; write plain values")
+                raise InputError(f"{where} line {line} is nested too deeply; write plain values")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -97,9 +97,7 @@ def _build_value(node: yaml.Node, where: str, levels: int) -> Any:
     if isinstance(node, yaml.SequenceNode) and levels > 0:
         return [_build_value(item, where, levels - 1) for item in node.value]
     if isinstance(node, yaml.MappingNode) and levels > 1:
-        return {
-            str(_build_value(key, where, 0)): _build_value(value, where, levels - 1) for key, value in node.value
-        }
+        return {str(_build_value(key, where, 0)): _build_value(value, where, levels - 1) for key, value in node.value}
     kind = "mapping" if isinstance(node, yaml.MappingNode) else "list"
     raise InputError(f"{where} holds a {kind}; give a value, or a list of values")
 

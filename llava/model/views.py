@@ -23,7 +23,7 @@ class PackedLinear(nn.Linear):
     in bfloat16 (8 ms when packed) and 94 ms in float32 (18 ms).
     """
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the name in nn.Linear
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return `input` (…, in) times the weights, (…, out)."""
         return functional.linear(input.contiguous(), self.weight, self.bias)
 

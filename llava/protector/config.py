@@ -55,7 +55,7 @@ class ProtectorConfig:
         row.integer("num_layers", None, least=1)
         if not 0 < row.number("threshold") <= 1:
             raise row.refuse("threshold", "a number above 0 and at most 1")
-        if not 0 < row.number("temperature"):
+        if not row.number("temperature") > 0:
             raise row.refuse("temperature", "a number above 0")
 
     @classmethod

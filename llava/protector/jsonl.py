@@ -52,9 +52,7 @@ def detect_rows(
     limit = detector.threshold if threshold is None else threshold
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
-        scores = score_responses(
-            detector, [row["response"] for row in chunk], [row.get("prompt", "") for row in chunk]
-        )
+        scores = score_responses(detector, [row["response"] for row in chunk], [row.get("prompt", "") for row in chunk])
         for row, score in zip(chunk, scores, strict=True):
             yield {**row, "harm_score": None if math.isnan(score) else score, "flagged": is_flagged(score, limit)}
 

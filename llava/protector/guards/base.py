@@ -118,9 +118,10 @@ def check_threshold(threshold: Any, name: str = "threshold") -> float:
     Raises:
         InputError: When it is no number above 0 and at most 1.
     """
-    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not 0 < threshold <= 1:
+    value = float(threshold) if isinstance(threshold, Real) and not isinstance(threshold, bool) else math.nan
+    if not 0 < value <= 1:
         raise InputError(f"{name} is {describe_value(threshold)}; it must be above 0 and at most 1")
-    return float(threshold)
+    return value
 
 
 def is_flagged(score: float, threshold: float) -> bool:
