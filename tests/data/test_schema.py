@@ -3,7 +3,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.data.schema import Action, GuardResult, ImageType, Question, Record, Verdict
+from llava.data.schema import Action, GuardFailure, GuardResult, ImageType, Question, Record, Verdict
 
 questions = st.builds(
     Question,
@@ -24,6 +24,7 @@ guards = st.builds(
     flagged=st.booleans(),
     action=st.sampled_from(Action),
     reason=st.none() | st.text(),
+    failure=st.none() | st.builds(GuardFailure, part=st.text(), error=st.text(), message=st.text()),
 )
 records = st.builds(
     Record,
@@ -31,6 +32,7 @@ records = st.builds(
     response=st.text(),
     guard=st.none() | guards,
     seconds=st.dictionaries(st.sampled_from(["generate", "guard"]), st.floats(0, 10)),
+    refusal=st.none() | st.text(),
 )
 
 
@@ -48,3 +50,15 @@ def test_key_tells_variants_of_a_question_apart():
     keys = {Question("b", "s", "1", image_type, "p").key for image_type in ImageType}
     assert len(keys) == len(ImageType)
     assert Question("b", "s", "1", ImageType.SD, "p").key == ("b", "s", "1", "SD")
+
+
+def test_what_failed_is_written_only_where_something_did():
+    question = Question("b", "s", "1", ImageType.TEXT, "p")
+    plain = Record(question, "r", GuardResult("r", "r", 0.1, False, Action.PASSED)).to_dict()
+    assert set(plain["guard"]) == {"text", "original_text", "harm_score", "flagged", "action", "reason"}
+    assert "refusal" not in plain
+    failure = GuardFailure("detector", "IndexError", "out of range")
+    guard = GuardResult("w", "r", None, True, Action.WITHHELD, "detector failed: IndexError", failure)
+    row = Record(question, "", guard, refusal="status 400").to_dict()
+    assert row["guard"]["failure"] == {"part": "detector", "error": "IndexError", "message": "out of range"}
+    assert row["refusal"] == "status 400"
