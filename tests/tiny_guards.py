@@ -38,7 +38,7 @@ REPLIES = {  # for an unsafe answer, for a safe one
 }
 
 
-EPOCHS, LEARNT = 60, 0.12
+EPOCHS, LEARNT = 200, 0.12
 """Most epochs of teaching, and the loss of each whole reply at which it ends: it has a probability of 0.89 then."""
 
 
