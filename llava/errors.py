@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 LONGEST_MESSAGE = 500
 """Characters of a message at most: a name from a file may be of any length, a line on a terminal may not."""
 TAIL = 180
@@ -13,7 +11,7 @@ TAIL = 180
 def to_one_line(message: str) -> str:
     """Return a message as one printable line of at most `LONGEST_MESSAGE` characters, cut in its middle.
 
-    Half surrogate pairs cannot be printed, and control characters could drive the terminal.
+    Half surrogate pairs cannot be printed, and what is not printable could drive the terminal.
 
     Example:
         >>> to_one_line("row 3\\n is \\x1b[2Jbad")
@@ -22,7 +20,7 @@ def to_one_line(message: str) -> str:
         500
     """
     line = " ".join(message.encode("utf-8", "replace").decode("utf-8").split())
-    line = re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", line)
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
     if len(line) <= LONGEST_MESSAGE:
         return line
     return f"{line[: LONGEST_MESSAGE - TAIL - 3]} … {line[-TAIL:]}"
