@@ -1,4 +1,4 @@
-"""The two exceptions whose message is all that the user needs: bad input, and a run that failed."""
+"""The exceptions whose message is all that the user needs: bad input, and a run that failed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ class InputError(ValueError):
     as `error: ...` without a traceback and exit with code 2. Anything else that escapes a command is a
     defect or a failed run.
     """
+
+
+class HubError(InputError):
+    """Report a model or data set that is neither a local path nor to be had from the hub."""
 
 
 class FailedRunError(RuntimeError):
