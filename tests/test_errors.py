@@ -1,5 +1,5 @@
 from llava.cli.app import main
-from llava.errors import FailedRunError, InputError
+from llava.errors import LONGEST_MESSAGE, FailedRunError, InputError
 
 
 def test_bad_input_and_a_failed_run_are_told_apart():
@@ -19,3 +19,12 @@ def test_failed_self_check_is_exit_code_one(capsys, tmp_path, tiny_lm, tiny_dete
     err = capsys.readouterr().err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_messages_are_one_printable_line_that_keeps_the_remedy():
+    for kind in (InputError, FailedRunError):
+        message = str(kind("row\n3 \ud83d " + "x" * 9000 + "; mend it"))
+        assert len(message) <= LONGEST_MESSAGE
+        assert message.startswith("row 3 ")
+        assert message.endswith("; mend it")
+        assert message.isprintable()

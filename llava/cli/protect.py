@@ -22,11 +22,12 @@ def detect(
     config: Config = None,
 ) -> None:
     """Score responses: adds harm_score (1 = harmful) and flagged to each row."""
+    from llava.places import check_output_file
     from llava.protector.detector import HarmDetector
-    from llava.protector.jsonl import check_output, detect_rows, read_responses, write_rows
+    from llava.protector.jsonl import detect_rows, read_responses, write_rows
 
     rows = read_responses(input)
-    check_output(output)
+    check_output_file(output)
     if threshold is not None and not 0 < threshold <= 1:
         raise InputError(f"--threshold {threshold} must be above 0 and at most 1")
     scorer = HarmDetector.from_pretrained(detector, device=device, dtype=dtype)
@@ -45,11 +46,12 @@ def detoxify(
     config: Config = None,
 ) -> None:
     """Rewrite responses: adds detoxified to each row; rows with flagged false keep their response."""
+    from llava.places import check_output_file
     from llava.protector.detoxifier import Detoxifier
-    from llava.protector.jsonl import check_output, detoxify_rows, read_responses, write_rows
+    from llava.protector.jsonl import detoxify_rows, read_responses, write_rows
 
     rows = read_responses(input)
-    check_output(output)
+    check_output_file(output)
     writer = Detoxifier.from_pretrained(detoxifier, device=device, dtype=dtype)
     done = write_rows(output, detoxify_rows(writer, rows, batch_size, max_new_tokens), len(rows), "detoxify")
     typer.echo(f"{output}: {sum(row['detoxified'] != row['response'] for row in done)} of {len(done)} rewritten")

@@ -37,20 +37,6 @@ def read_responses(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def check_output(path: str | Path) -> None:
-    """Refuse an output that cannot be written, before any model is loaded.
-
-    Raises:
-        InputError: When `path` is a folder, or its parent is a file.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"output {path} is a folder; give a file name")
-    parent = next((folder for folder in path.absolute().parents if folder.exists()), None)
-    if parent is not None and not parent.is_dir():
-        raise InputError(f"output {path} cannot be written: {parent} is a file; choose another place")
-
-
 def detect_rows(
     detector: HarmDetector, rows: list[dict[str, Any]], threshold: float | None = None, batch_size: int = 16
 ) -> Iterator[dict[str, Any]]:

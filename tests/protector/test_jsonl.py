@@ -1,8 +1,7 @@
 import pytest
 
 from llava import Detoxifier, HarmDetector
-from llava.errors import InputError
-from llava.protector.jsonl import CHUNK, check_output, detect_rows, detoxify_rows
+from llava.protector.jsonl import CHUNK, detect_rows, detoxify_rows
 
 
 def test_many_rows_keep_their_order(tiny_detector):
@@ -17,10 +16,3 @@ def test_nothing_to_rewrite(tiny_detoxifier):
     detoxifier = Detoxifier.from_pretrained(tiny_detoxifier)
     rows = [{"response": "a", "flagged": False}]
     assert list(detoxify_rows(detoxifier, rows)) == [{"response": "a", "flagged": False, "detoxified": "a"}]
-
-
-def test_output_below_a_file(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="is a file"):
-        check_output(tmp_path / "file" / "out.jsonl")
-    check_output(tmp_path / "new" / "out.jsonl")

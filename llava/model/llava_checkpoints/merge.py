@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import InputError
-from llava.files import check_new_folder
 from llava.model.adapters import MergeError
 from llava.model.cache import write_folder_atomic
 from llava.model.hub import fetch
@@ -15,6 +14,7 @@ from llava.model.llava_checkpoints.convert import convert_checkpoint
 from llava.model.llava_checkpoints.format import Kind, recognise
 from llava.model.llava_checkpoints.source import HUB_PATTERNS
 from llava.model.quiet import quiet_transformers
+from llava.places import check_new_folder
 
 if TYPE_CHECKING:
     import torch

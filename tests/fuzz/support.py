@@ -1,0 +1,153 @@
+"""What all fuzz tests share: how many inputs, and what must hold for every one of them.
+
+An input is either refused by one line of at most 500 characters, or accepted with a value that its check calls valid;
+within a time and a memory limit, and without a trace outside the folder that the parser may write to. In CI a few
+hundred inputs a parser are tried; `MLLM_PROTECTOR_FUZZ_EXAMPLES` asks for more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from llava.errors import LONGEST_MESSAGE, FailedRunError, InputError
+
+EXAMPLES = int(os.environ.get("MLLM_PROTECTOR_FUZZ_EXAMPLES", "200"))
+"""Inputs a parser."""
+SECONDS = 20.0
+"""Longest that one input may take, on a busy machine."""
+MEMORY_BYTES = 1 << 30
+"""How much one input may add to the highest memory use of the process."""
+
+fuzz = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)
+"""Decorator of every fuzz test."""
+
+
+def check_parser(parse: Callable[[], Any], check: Callable[[Any], Any] = lambda value: None) -> Any:
+    """Run a parser on one input and assert what must hold for every input.
+
+    Args:
+        parse: Reads the input; generators are to be used up by it (`lambda: list(...)`).
+        check: Asserts that an accepted value is valid.
+
+    Returns:
+        The accepted value, or None when the input was refused.
+    """
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        value = parse()
+    except (InputError, FailedRunError) as error:
+        message = str(error)
+        assert 0 < len(message) <= LONGEST_MESSAGE, len(message)
+        assert message.isprintable(), ascii(message)
+        value = None
+    else:
+        check(value)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert time.monotonic() - started < SECONDS
+    assert grown < MEMORY_BYTES, f"{grown >> 20} MiB more"
+    return value
+
+
+def list_tree(folder: Path) -> dict[str, int]:
+    """Return every file below a folder with its size, to be compared before and after."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_size if path.is_file() else -1
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def write(folder: Path, name: str, content: bytes | str) -> Path:
+    """Write an input and return its path."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    return path
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([10**30, -1, 0, 1 << 63])
+    | st.floats(allow_nan=True, allow_infinity=True)
+    | st.text(max_size=30)
+    | st.sampled_from(["", "../../x", "a" * 400, "\x00", "\u2028", "\ud83d", "<b>", "[red]", "nan", "8"])
+)
+"""JSON scalars, ordinary and hostile."""
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=10,
+)
+"""Any JSON value."""
+
+
+@st.composite
+def mutated(draw: st.DrawFn, valid: Any) -> Any:
+    """Draw a copy of a valid JSON value with up to three of its parts replaced, removed, doubled or added."""
+    value = json.loads(json.dumps(valid))
+    for _ in range(draw(st.integers(0, 3))):
+        holder, key = draw(st.sampled_from(_places(value) or [([value], 0)]))
+        action = draw(st.sampled_from(["replace", "replace", "remove", "add"]))
+        if action == "replace":
+            holder[key] = draw(values)
+        elif action == "remove":
+            del holder[key]
+        elif isinstance(holder, dict):
+            holder[draw(st.text(max_size=10))] = draw(values)
+        else:
+            holder.append(draw(values))
+        if not _places(value):
+            break
+    return value
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """Return every (container, key) of a JSON value, outer ones first."""
+    found: list[tuple[Any, Any]] = []
+    level = [value]
+    while level:
+        inside = []
+        for item in level:
+            keys = list(item) if isinstance(item, dict) else range(len(item)) if isinstance(item, list) else []
+            found += [(item, key) for key in keys]
+            inside += [item[key] for key in keys]
+        level = inside
+    return found
+
+
+def dump(value: Any) -> str:
+    """Return JSON text, with NaN, Infinity and half surrogate pairs as careless programs write them."""
+    return json.dumps(value)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, valid: bytes) -> bytes:
+    """Draw a copy of a valid file: cut, with bytes changed, something put in, or all of it something else."""
+    content = bytearray(valid)
+    how = draw(st.sampled_from(["cut", "flip", "insert", "other", "whole"]))
+    if how == "cut":
+        return bytes(content[: draw(st.integers(0, len(content)))])
+    if how == "other":
+        return draw(st.binary(max_size=200))
+    if how == "insert":
+        place = draw(st.integers(0, len(content)))
+        content[place:place] = draw(st.binary(min_size=1, max_size=20))
+    elif how == "flip":
+        for _ in range(draw(st.integers(1, 8))):
+            if content:
+                content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
+    return bytes(content)
