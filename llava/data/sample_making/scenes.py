@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from PIL import Image, ImageDraw
-from sample_shapes import GROUNDS, THINGS, Shape
 
+from llava.data.sample_making.grounds import GROUNDS, Shape
+from llava.data.sample_making.things import THINGS
 from llava.data.typography import load_font
 
 SIDE = 256
