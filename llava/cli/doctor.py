@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -161,7 +162,7 @@ def _devices() -> list[Finding]:
     threads = os.environ.get("OMP_NUM_THREADS")
     cores = os.cpu_count() or 1
     found.append(Finding(section, "cpu", f"{cores} cores, {torch.get_num_threads()} threads, dtype float32"))
-    capabilities: dict[str, object] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    capabilities: Mapping[str, object] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     if capabilities.get("amx_bf16"):
         found.append(Finding(section, "AMX", "bfloat16 in hardware: --dtype bfloat16 takes about half the time"))
     if device.type == "cpu" and threads and threads.isdigit() and int(threads) < cores:

@@ -69,7 +69,7 @@ def build_benign(scenarios: dict[str, list[dict[str, str]]], folder: Path) -> li
     rows: list[dict[str, Any]] = []
     for scenario, entries in scenarios.items():
         for number, entry in enumerate(entries):
-            row = {"id": str(number), "scenario": scenario, "prompt": entry["prompt"], "harmful": False}
+            row: dict[str, Any] = {"id": str(number), "scenario": scenario, "prompt": entry["prompt"], "harmful": False}
             if "scene" in entry:
                 row["image"] = f"benign/{scenario}-{number}.jpg"
                 save_jpeg(draw_scene(entry["scene"]), folder / row["image"])

@@ -62,7 +62,8 @@ def prepare(clones: Path, target: Path, names: list[str]) -> Path:
     missing = [name for name in CLONES if not (clones / name).is_dir()]
     if missing:
         raise InputError(f"--data {clones} has neither {', '.join(names)} nor the clones {', '.join(missing)}")
-    write_files(*(clones / name for name in CLONES), target)
+    artifacts, ecso, hh_rlhf = (clones / name for name in CLONES)
+    write_files(artifacts, ecso, hh_rlhf, target)
     return target
 
 

@@ -85,4 +85,8 @@ def _figstep_titles(folder: Path) -> list[tuple[Any, str]]:
     benchmark = load_figstep(folder, tiny=True)
     if benchmark.notes:
         raise InputError(f"--figstep {folder}: {benchmark.notes[0]}; the figures want FigStep's own")
-    return [(open_image(question.image), question.fields["instruction"]) for question in benchmark.questions]
+    return [
+        (open_image(question.image), question.fields["instruction"])
+        for question in benchmark.questions
+        if question.image is not None
+    ]
