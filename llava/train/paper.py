@@ -11,7 +11,7 @@ from pathlib import Path
 from llava.data.training.sources import iter_source, parse_mixture
 from llava.errors import HubError, InputError
 from llava.model.devices import pick_device
-from llava.train.arguments import read_config
+from llava.options import read_options
 
 FLAG = "--paper"
 CONFIGS = Path(__file__).with_name("configs")
@@ -94,7 +94,7 @@ def fetch_sources(kind: str, flags: list[str]) -> None:
     from llava.model.embedded.stack import BASE_ID, EMBEDDED, resolve_base_name
     from llava.model.hub import fetch
 
-    recipe = read_config(CONFIGS / f"paper_{kind}.yaml")
+    recipe = read_options(CONFIGS / f"paper_{kind}.yaml")
     data = read_flag(flags, "--train-data") or recipe["train_data"]
     base = read_flag(flags, "--base") or recipe["base"]
     level = hub_logging.get_verbosity()
