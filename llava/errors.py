@@ -1,4 +1,4 @@
-"""The two exceptions whose message is all that the user needs: bad input, and a run that failed."""
+"""The exceptions whose message is all that the user needs: bad input, and a run that failed."""
 
 from __future__ import annotations
 
@@ -37,6 +37,10 @@ class InputError(ValueError):
     def __init__(self, message: str):
         """Keep the message as one line of at most `LONGEST_MESSAGE` characters."""
         super().__init__(to_one_line(message))
+
+
+class HubError(InputError):
+    """Report a model or data set that is neither a local path nor to be had from the hub."""
 
 
 class FailedRunError(RuntimeError):

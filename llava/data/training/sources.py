@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.data.training.formats import Where
-from llava.errors import InputError
+from llava.errors import HubError, InputError
 from llava.files import iter_jsonl, read_json
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".jsonl.xz")
@@ -169,6 +169,6 @@ def _iter_hub(source: str, split: str) -> Iterator[tuple[Where, dict[str, Any]]]
         if isinstance(error, InputError):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"data set {source} is neither a local path nor loadable from the hub ({reason})") from None
+        raise HubError(f"data set {source} is neither a local path nor loadable from the hub ({reason})") from None
     for number, row in enumerate(rows, start=1):
         yield Where(source, number, "row"), dict(row)
