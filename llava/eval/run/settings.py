@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import InputError
+from llava.model.answering.addresses import parse_address
 from llava.model.answering.client import TIMEOUT
 from llava.model.devices import DTYPE_NAMES
 
@@ -108,8 +109,13 @@ class GenerationSettings:
             raise InputError("--load-in-8bit and --load-in-4bit exclude each other; give one of them")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
+        """Return the JSON form, whole: it goes to this run's own processes and nowhere else."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON form that is stored and shown: the endpoint's address without user information and keys."""
+        endpoint = None if self.endpoint is None else str(parse_address(self.endpoint))
+        return {**self.to_dict(), "endpoint": endpoint}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> GenerationSettings:

@@ -26,8 +26,9 @@ from llava.eval.run.job import FAILURE, INPUT_ERROR, Job, Outcome
 from llava.eval.run.planning import Batch, derive_seed, order_for_rank, split_batch
 from llava.eval.run.records import ShardWriter
 from llava.eval.run.settings import GenerationSettings
-from llava.model.answering.client import Answer, ChatClient
+from llava.model.answering.client import ChatClient
 from llava.model.answering.endpoint import EndpointModel
+from llava.model.answering.replies import Answer
 from llava.model.answering.window import map_window
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Worker:
     def ask_endpoint(self) -> None:
         """Keep the window full of requests, and guard and store what has come in; an error loses no answer."""
         questions = (question for batch in self.claim_batches() for question in batch)
-        refused: list[tuple[Question, str]] = []
+        asked: list[tuple[Question, Answer]] = []
         start = time.perf_counter()
         try:
             for group in map_window(self.ask_question, questions, self.job.settings.concurrency):
@@ -118,15 +119,12 @@ class Worker:
                         for record, (_, answer) in zip(records, group, strict=True)
                     ]
                 )
-                refused += [(question, answer.refusal) for question, answer in group if answer.refusal]
+                asked += group
                 start = time.perf_counter()
         finally:
-            if refused:
-                question, reason = refused[0]
-                name = "/".join(question.key)
-                self.outcome.notes.append(
-                    f"{len(refused)} questions were turned down and have an empty response, first {name} ({reason})"
-                )
+            self.outcome.notes += describe_missing(asked)
+            if isinstance(self.model, EndpointModel):
+                self.outcome.notes += self.model.client.notes
 
     def ask_question(self, question: Question, ended: threading.Event) -> Answer:
         """Ask the endpoint one question."""
@@ -283,10 +281,27 @@ def check_device(record: Record, error: str) -> None:
 
 
 def note_refusal(record: Record, answer: Answer) -> Record:
-    """Return a record that says why it has no response, where the guard's reason has room for it."""
-    if answer.refusal is None or record.guard is None:
+    """Return a record that says why it has no response, where that has a reason."""
+    reason = answer.refusal or answer.unanswered
+    if reason is None:
         return record
-    return replace(record, guard=replace(record.guard, reason=answer.refusal))
+    guard = record.guard and replace(record.guard, reason=reason)
+    return replace(record, guard=guard, refusal=answer.refusal, unanswered=answer.unanswered)
+
+
+def describe_missing(asked: Sequence[tuple[Question, Answer]]) -> list[str]:
+    """Return what a reader must know about questions without a response, one sentence for each reason."""
+    notes = []
+    refused = [(question, answer.refusal) for question, answer in asked if answer.refusal]
+    if refused:
+        question, reason = refused[0]
+        name = "/".join(question.key)
+        notes.append(f"{len(refused)} questions were turned down and have an empty response, first {name} ({reason})")
+    for reason in dict.fromkeys(answer.unanswered for _, answer in asked):
+        names = ["/".join(question.key) for question, answer in asked if answer.unanswered == reason]
+        if reason is not None:
+            notes.append(f"{len(names)} answers were {reason} (first {names[0]}); they are unscored")
+    return notes
 
 
 def claim(folder: Path, batch: Batch, rank: int) -> bool:
