@@ -31,8 +31,10 @@ _AFTER = r"(?=\s*[.!,;:]*\s*\Z|\s*[,;:—–]\s|\s+-+\s|\s+(?:because|since|as i
 STATEMENT = re.compile(rf"\A{_FILLER}(?P<negated>(?:not|isnt|never)\s+)?(?P<word>unsafe|safe)\b{_AFTER}", re.IGNORECASE)
 CLAUSE = re.compile(r"[,;:—–=→]|\s-+\s|\bso\b|\btherefore\b|\bthus\b|\bhence\b|\bbut\b", re.IGNORECASE)
 DOUBT = re.compile(
-    r"\b(?:unable|unsure|uncertain|unclear|undecided|not (?:sure|certain|clear)|whether|between|neither|if|unless|maybe|"
-    r"perhaps|might|depends?|(?:i|we|one|you|nobody|no one)\b[\w\s]{0,20}?\b(?:not|cannot|cant|couldnt|dont|wouldnt))\b",
+    r"\b(?:unable|unsure|uncertain|unclear|undecided|not (?:sure|certain|clear)|whether|between|neither|if|unless|"
+    r"maybe|"
+    r"perhaps|might|depends?|(?:i|we|one|you|nobody|no one)\b[\w\s]{0,20}?\b(?:not|cannot|cant|couldnt|dont|wouldnt))"
+    r"\b",
     re.IGNORECASE,
 )
 """Words before a verdict that make a sentence no statement."""

@@ -6,6 +6,7 @@ import asyncio
 import email.utils
 import errno
 import functools
+import importlib.util
 import json
 import os
 import re
@@ -194,13 +195,8 @@ def choose_proxy(address: Address) -> httpx.Proxy | None:
         raise InputError(
             f"the proxy in {variable} is no address such as http://host:3128 or socks5://host:1080; mend or unset it"
         ) from None
-    if proxy.url.scheme.startswith("socks"):
-        try:
-            import socksio  # noqa: F401
-        except ImportError:
-            raise InputError(
-                f"the proxy in {variable} speaks SOCKS; pip install 'httpx[socks]', or unset {variable}"
-            ) from None
+    if proxy.url.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+        raise InputError(f"the proxy in {variable} speaks SOCKS; pip install 'httpx[socks]', or unset {variable}")
     return proxy
 
 
