@@ -12,7 +12,7 @@ from llava.errors import InputError
 
 
 def detect(
-    input: Annotated[Path, typer.Option(help="JSONL rows with response and, where known, prompt.")],
+    input: Annotated[Path, typer.Option(help="Rows with response and, where known, prompt: JSON Lines, JSON or CSV.")],
     output: Annotated[Path, typer.Option(help="JSONL to write: the rows with harm_score and flagged.")],
     detector: Detector = "embedded",
     threshold: Threshold = None,
@@ -36,7 +36,7 @@ def detect(
 
 
 def detoxify(
-    input: Annotated[Path, typer.Option(help="JSONL rows with response and, where known, prompt.")],
+    input: Annotated[Path, typer.Option(help="Rows with response and, where known, prompt: JSON Lines, JSON or CSV.")],
     output: Annotated[Path, typer.Option(help="JSONL to write: the rows with detoxified.")],
     detoxifier: Annotated[str, typer.Option(help="Detoxifier: 'embedded', a folder or a hub id.")] = "embedded",
     batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 8,
@@ -50,7 +50,7 @@ def detoxify(
     from llava.protector.detoxifier import Detoxifier
     from llava.protector.jsonl import detoxify_rows, read_responses, write_rows
 
-    rows = read_responses(input)
+    rows = read_responses(input, flags=True)
     check_output_file(output)
     writer = Detoxifier.from_pretrained(detoxifier, device=device, dtype=dtype)
     done = write_rows(output, detoxify_rows(writer, rows, batch_size, max_new_tokens), len(rows), "detoxify")
