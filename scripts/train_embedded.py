@@ -41,10 +41,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def train_embedded(kind: str, data: Path, output: Path, more: list[str]) -> int:
     """Make the data where need be, train by the recipe, calibrate a detector; return the exit code."""
-    from llava.train.arguments import read_config
+    from llava.options import read_options
 
     recipe = RECIPES / f"embedded_{kind}.yaml"
-    names = [Path(source).name for source in read_config(recipe)["train_data"].split(",")]
+    names = [Path(source).name for source in read_options(recipe)["train_data"].split(",")]
     folder = data if all((data / name).is_file() for name in names) else prepare(data, output / "data", names)
     adapter = output / kind
     flags = ["--config", str(recipe), "--train-data", ",".join(str(folder / name) for name in names)]

@@ -111,6 +111,27 @@ class Question:
 
 
 @dataclass(frozen=True)
+class GuardFailure:
+    """A part of the protector that failed at a response, or gave something that is no answer."""
+
+    part: str
+    """`detector` or `detoxifier`."""
+    error: str
+    """Type of the error, e.g. `OutOfMemoryError`."""
+    message: str
+    """The error's own words, as one line."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"part": self.part, "error": self.error, "message": self.message}
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> GuardFailure:
+        """Rebuild a failure from its JSON form."""
+        return cls(part=row["part"], error=row["error"], message=row["message"])
+
+
+@dataclass(frozen=True)
 class GuardResult:
     """What the protector made of one response."""
 
@@ -125,10 +146,12 @@ class GuardResult:
     action: Action
     """What was done."""
     reason: str | None = None
-    """Why a response was withheld, or why a rewrite was turned down."""
+    """Why a response was withheld, or why a rewrite was turned down, for people to read."""
+    failure: GuardFailure | None = None
+    """What failed, where it was no judgement of the text; None otherwise."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
+        """Return the JSON form; a failure is written only where there was one."""
         return {
             "text": self.text,
             "original_text": self.original_text,
@@ -136,6 +159,7 @@ class GuardResult:
             "flagged": self.flagged,
             "action": self.action.value,
             "reason": self.reason,
+            **({"failure": self.failure.to_dict()} if self.failure else {}),
         }
 
     @classmethod
@@ -148,6 +172,7 @@ class GuardResult:
             flagged=row["flagged"],
             action=Action(row["action"]),
             reason=row.get("reason"),
+            failure=GuardFailure.from_dict(row["failure"]) if row.get("failure") else None,
         )
 
 
@@ -160,6 +185,8 @@ class Record:
     guard: GuardResult | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of each stage (`generate`, `guard`), this record's share of its batch, in seconds."""
+    refusal: str | None = None
+    """Why the model's server turned the question down, which has an empty response then; None when it did not."""
 
     @property
     def key(self) -> RecordKey:
@@ -167,12 +194,16 @@ class Record:
         return self.question.key
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form: the question's fields at the top level, then response and guard."""
+        """Return the JSON form: the question's fields at the top level, then response and guard.
+
+        A refusal is written only where there was one.
+        """
         return {
             **self.question.to_dict(),
             "response": self.response,
             "guard": self.guard.to_dict() if self.guard else None,
             "seconds": self.seconds,
+            **({"refusal": self.refusal} if self.refusal is not None else {}),
         }
 
     @classmethod
@@ -183,6 +214,7 @@ class Record:
             response=row["response"],
             guard=GuardResult.from_dict(row["guard"]) if row.get("guard") else None,
             seconds=row.get("seconds") or {},
+            refusal=row.get("refusal"),
         )
 
 

@@ -14,9 +14,9 @@ from llava.data.rows.reading import check_plain, iter_rows
 from llava.errors import InputError
 from llava.fields import describe_value
 from llava.files import write_jsonl
+from llava.protector.guards.base import Guard, is_flagged, score_responses
 
 if TYPE_CHECKING:
-    from llava.protector.detector import HarmDetector
     from llava.protector.detoxifier import Detoxifier
 
 logger = logging.getLogger(__name__)
@@ -75,21 +75,23 @@ def read_responses(path: str | Path, flags: bool = False) -> list[dict[str, Any]
 
 
 def detect_rows(
-    detector: HarmDetector, rows: list[dict[str, Any]], threshold: float | None = None, batch_size: int = 16
+    detector: Guard, rows: list[dict[str, Any]], threshold: float | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield each row with `harm_score` (1 = harmful; null when it could not be scored) and `flagged`.
 
     A row that could not be scored is flagged: it must not pass as harmless.
+
+    Args:
+        detector: Any guard.
+        rows: Each with a text `response` and, where it is known, a text `prompt`.
+        threshold: Harm score from which a row is flagged; None takes the guard's own.
     """
     limit = detector.threshold if threshold is None else threshold
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
-        scores = detector.score(
-            [row["response"] for row in chunk], [row.get("prompt", "") for row in chunk], batch_size=batch_size
-        )
+        scores = score_responses(detector, [row["response"] for row in chunk], [row.get("prompt", "") for row in chunk])
         for row, score in zip(chunk, scores, strict=True):
-            known = math.isfinite(score)
-            yield {**row, "harm_score": score if known else None, "flagged": score >= limit if known else True}
+            yield {**row, "harm_score": None if math.isnan(score) else score, "flagged": is_flagged(score, limit)}
 
 
 def detoxify_rows(

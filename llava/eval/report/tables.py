@@ -166,6 +166,7 @@ def describe_overall(summary: dict[str, Any]) -> list[str]:
             )
             lines.append(f"benign answers flagged: {format_percent(benign['flag_rate'])} %, changed at all: {changed}")
     lines += describe_pairs(overall["pairs"])
+    lines += describe_failures(summary.get("failures"))
     for name, measures in summary["judges"].items():
         sides = measures["overall"]
         after = f" → {format_percent(rate_of(sides['protected']))}" if sides["protected"] else ""
@@ -174,6 +175,28 @@ def describe_overall(summary: dict[str, Any]) -> list[str]:
         kappa = "–" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
         lines.append(f"{' and '.join(pair['judges'])} agree in {format_percent(pair['agreement'])} %, kappa {kappa}")
     return lines + [f"note: {note}" for note in summary["notes"]]
+
+
+def describe_failures(failures: dict[str, Any] | None) -> list[str]:
+    """Return a line for the questions that a server turned down, and one for each kind of failure of the protector.
+
+    Args:
+        failures: Part of the summary; None in that of an older version.
+
+    Example:
+        >>> describe_failures({"refused": 2, "guard": {"detector IndexError": 1}})  # doctest: +NORMALIZE_WHITESPACE
+        ['turned down by the server, without an answer: 2 questions',
+         'withheld or refused because the detector failed (IndexError): 1 responses']
+    """
+    if not failures:
+        return []
+    lines = []
+    if failures["refused"]:
+        lines.append(f"turned down by the server, without an answer: {failures['refused']} questions")
+    for name, count in failures["guard"].items():
+        part, _, error = name.partition(" ")
+        lines.append(f"withheld or refused because the {part} failed ({error}): {count} responses")
+    return lines
 
 
 def describe_pairs(pairs: dict[str, Any] | None) -> list[str]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from llava.data.schema import Record, RecordKey
 from llava.errors import InputError
-from llava.eval.run.settings import AUTO, GenerationSettings, flag
+from llava.eval.run.settings import AUTO, GenerationSettings
 from llava.eval.scoring.metrics import shown_text
+from llava.model.options import flag
 
 THUMBNAIL_PIXELS = 72
 THUMBNAIL_QUALITY = 45
@@ -141,7 +142,7 @@ def build_row(
         "p": cut(text, limit) if text != record.response else None,
         "a": guard.action.value if guard else None,
         "h": round(guard.harm_score, 4) if guard and guard.harm_score is not None else None,
-        "w": guard.reason if guard else None,
+        "w": record.refusal or (guard.reason if guard else None),
         "b": 0 if question.harmful else 1,
         # A full answer to a benign question is what one wants; "unsafe" would mislead there.
         "u": unsafe if question.harmful else None,

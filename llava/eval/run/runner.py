@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import InputError
+from llava.eval.run.claims import set_aside
 from llava.eval.run.environment import fix_rounding
 from llava.eval.run.fingerprint import RUN_FILE
 from llava.eval.run.job import CLAIMS_FOLDER, Job, Outcome
@@ -32,7 +33,7 @@ from llava.eval.run.preparation import Plan, prepare_run
 from llava.eval.run.progress import show_progress
 from llava.eval.run.records import RECORDS_FILE, list_shards, merge_records, read_rows
 from llava.eval.run.settings import GenerationSettings
-from llava.eval.run.worker import run_worker, set_aside
+from llava.eval.run.worker import run_worker
 from llava.files import write_json
 
 __all__ = ["GenerationSettings", "RunError", "run_generation"]
