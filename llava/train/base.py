@@ -46,13 +46,12 @@ def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] |
     try:
         train(argv)
     except InputError as error:
-        # From a worker of the data loader comes its whole traceback, the message last.
-        message = str(error).strip().splitlines()[-1].removeprefix("llava.errors.InputError: ")
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         code = 2
     else:
         code = 0
-    if ours:
+    # After an error the others may still be busy, and NCCL's groups are left together.
+    if ours and (code == 0 or (in_group() and torch.distributed.get_backend() == "gloo")):
         leave_group()
     return code
 
@@ -67,6 +66,7 @@ def import_before_group() -> None:
 
     Imported later, as accelerate does, they would keep the group and its threads for good; see `leave_group`.
     """
+    import torch.distributed.nn.functional  # noqa: F401
 
     if importlib.util.find_spec("deepspeed") is not None:
         import deepspeed.comm  # noqa: F401
