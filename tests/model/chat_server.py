@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from llava.model.answering.client import ChatClient
@@ -20,7 +20,7 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(
         self,
         answer: Callable[[dict], str | None],
-        failures: list[tuple[int, dict]] = (),
+        failures: Sequence[tuple[int, dict]] = (),
         *,
         refuse: Callable[[dict], int | None] = lambda request: None,
         lives: int | None = None,
