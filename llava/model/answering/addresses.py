@@ -86,6 +86,8 @@ def parse_address(text: str) -> Address:
 
     try:
         parts = urlsplit(text.strip())
+        if any(letter.isspace() or not letter.isprintable() for letter in text.strip()):
+            raise ValueError(text)
         port = parts.port
         host = parts.hostname or ""
         if parts.scheme not in ("http", "https") or not host or parts.fragment or port == 0:

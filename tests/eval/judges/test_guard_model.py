@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from llava.eval.judges.guard_forms import FORMS
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 from llava.errors import InputError
 from llava.eval.judges.base import JudgeOptions
-from llava.eval.judges.guard_forms import FORMS
 from llava.eval.judges.registry import build_judge
 from tests.eval.build import ANSWER, REFUSED
 
