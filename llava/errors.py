@@ -1,4 +1,4 @@
-"""The two exceptions whose message is all that the user needs: bad input, and a run that failed."""
+"""The exceptions whose message is all that the user needs: bad input, and a run that failed."""
 
 from __future__ import annotations
 
@@ -46,6 +46,16 @@ def to_one_line(message: str) -> str:
     return f"{line[: LONGEST_MESSAGE - TAIL - 3]} … {line[-TAIL:]}"
 
 
+def take_last_words(message: str) -> str:
+    """Return a message without the traceback in front of it that another process's error comes with.
+
+    Example:
+        >>> take_last_words("In worker 0. Traceback … llava.errors.InputError: image a.png is damaged")
+        'image a.png is damaged'
+    """
+    return message.rpartition(f"{__name__}.InputError: ")[2]
+
+
 class InputError(ValueError):
     """Report bad input: a missing file, a corrupt row, the wrong checkpoint.
 
@@ -56,7 +66,11 @@ class InputError(ValueError):
 
     def __init__(self, message: str):
         """Keep the message as one line of at most `LONGEST_MESSAGE` characters."""
-        super().__init__(to_one_line(message))
+        super().__init__(to_one_line(take_last_words(message)))
+
+
+class HubError(InputError):
+    """Report a model or data set that is neither a local path nor to be had from the hub."""
 
 
 class FailedRunError(RuntimeError):

@@ -35,9 +35,7 @@ def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] |
     try:
         train(argv)
     except InputError as error:
-        # From a worker of the data loader comes its whole traceback, the message last.
-        message = str(error).strip().splitlines()[-1].removeprefix("llava.errors.InputError: ")
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     leave_world()
     return 0

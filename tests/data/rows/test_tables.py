@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.data.benchmarks.tables import iter_csv
+from llava.data.rows.tables import iter_csv
 from llava.errors import InputError
 
 CELLS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\x00"), max_size=12)
