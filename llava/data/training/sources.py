@@ -13,7 +13,8 @@ from typing import Any
 from llava.data.rows.reading import SUFFIXES, is_row_file, iter_rows
 from llava.data.rows.streams import COMPRESSIONS, SAVED_DATASET, Where, refuse_saved_dataset
 from llava.errors import InputError
-from llava.places import expand_home, split_paths
+from llava.options import split_items, unquote
+from llava.places import expand_home
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def shorten_name(name: str) -> str:
 def parse_mixture(text: str, flag: str = "--train-data") -> list[MixturePart]:
     """Read `SOURCE[:SHARE],SOURCE[:SHARE],…`.
 
-    A path that holds a comma stands in double quotes, or is a file that exists. Sources of one name are told apart by
+    A path that holds a comma stands in quotes, or is one that exists. Sources of one name are told apart by
     their folders.
 
     Raises:
@@ -77,7 +78,7 @@ def parse_mixture(text: str, flag: str = "--train-data") -> list[MixturePart]:
         ['x/train', 'y/train']
     """
     parts = []
-    for item in split_paths(text, flag, is_path=lambda piece: _is_there(_split_share(piece)[0])):
+    for item in _join_paths(split_items(text)):
         source, share_text = _split_share(item)
         share = float(share_text) if share_text else 1.0
         if not 0 < share < float("inf"):
@@ -88,16 +89,26 @@ def parse_mixture(text: str, flag: str = "--train-data") -> list[MixturePart]:
     return _tell_apart(parts, flag)
 
 
+def _join_paths(pieces: Sequence[str]) -> list[str]:
+    """Return the pieces of a list, those put together again that are one existing path with commas in it."""
+    items = []
+    while pieces:
+        sizes = range(len(pieces), 1, -1)
+        joined = ((size, comma.join(pieces[:size])) for size in sizes for comma in (",", ", "))
+        size, item = next(((s, text) for s, text in joined if _is_there(_split_share(text)[0])), (1, pieces[0]))
+        items.append(item)
+        pieces = pieces[size:]
+    return items
+
+
 def _split_share(item: str) -> tuple[str, str]:
-    """Part a source from its share; what is no number behind a colon belongs to the path."""
+    """Part a source, without quotes, from its share; what is no number behind a colon belongs to the path."""
     source, colon, share = item.rpartition(":")
-    if not colon or not source:
-        return item, ""
     try:
         float(share)
     except ValueError:
-        return item, ""
-    return source, share.strip()
+        colon = ""
+    return (unquote(source), share.strip()) if colon and source else (unquote(item), "")
 
 
 def _tell_apart(parts: Sequence[MixturePart], flag: str) -> list[MixturePart]:
