@@ -13,7 +13,7 @@ from typing import Any
 from llava.data.rows.reading import SUFFIXES, is_row_file, iter_rows
 from llava.data.rows.streams import COMPRESSIONS, SAVED_DATASET, Where, refuse_saved_dataset
 from llava.errors import InputError
-from llava.options import split_items, unquote
+from llava.options import QUOTES, split_items, unquote
 from llava.places import expand_home
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def parse_mixture(text: str, flag: str = "--train-data") -> list[MixturePart]:
         ['x/train', 'y/train']
     """
     parts = []
-    for item in _join_paths(split_items(text)):
+    for item in _split_sources(text):
         source, share_text = _split_share(item)
         share = float(share_text) if share_text else 1.0
         if not 0 < share < float("inf"):
@@ -89,16 +89,17 @@ def parse_mixture(text: str, flag: str = "--train-data") -> list[MixturePart]:
     return _tell_apart(parts, flag)
 
 
-def _join_paths(pieces: Sequence[str]) -> list[str]:
-    """Return the pieces of a list, those put together again that are one existing path with commas in it."""
-    items = []
+def _split_sources(text: str) -> list[str]:
+    """Split a list of sources at its commas, but not inside quotes, nor inside a path that exists."""
+    if any(quote in text for quote in QUOTES):
+        return split_items(text)
+    pieces, items = text.split(","), []
     while pieces:
-        sizes = range(len(pieces), 1, -1)
-        joined = ((size, comma.join(pieces[:size])) for size in sizes for comma in (",", ", "))
-        size, item = next(((s, text) for s, text in joined if _is_there(_split_share(text)[0])), (1, pieces[0]))
+        joined = ((size, ",".join(pieces[:size]).strip()) for size in range(len(pieces), 1, -1))
+        size, item = next(((s, path) for s, path in joined if _is_there(_split_share(path)[0])), (1, pieces[0].strip()))
         items.append(item)
         pieces = pieces[size:]
-    return items
+    return [item for item in items if item]
 
 
 def _split_share(item: str) -> tuple[str, str]:
