@@ -119,6 +119,30 @@ def _build_scalar(node: yaml.ScalarNode, where: str) -> Any:
     return value
 
 
+def to_word(value: Any, where: str, *, is_switch: bool) -> str | bool | None:
+    """Return a scalar of an option file as the word that stands for it on a command line, where it is then checked.
+
+    Args:
+        value: As `read_options` returns it; None stays None.
+        where: File and option, for messages.
+        is_switch: Whether the option is a switch, which stays true or false.
+
+    Raises:
+        InputError: When a switch is no true or false, or another option is.
+
+    Example:
+        >>> to_word(0.5, "x", is_switch=False), to_word(True, "x", is_switch=True)
+        ('0.5', True)
+    """
+    if value is None or (is_switch and isinstance(value, bool)):
+        return value
+    if is_switch:
+        raise InputError(f"{where} is {describe_value(value)}; give true or false")
+    if isinstance(value, bool):
+        raise InputError(f"{where} is {describe_value(value)}; give a number, or a text in quotes")
+    return str(value)
+
+
 def split_items(text: str, separators: str = ",") -> list[str]:
     """Split a list at its separators, but not inside quotes or inside the brackets of `any(…)`, `all(…)`, `mean(…)`.
 

@@ -1,11 +1,31 @@
-"""How a process ends that has threads which nobody waits for."""
+"""How a command ends: its exit code, and a process with threads which nobody waits for."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
+
+from llava.errors import FailedRunError, InputError
+
+
+def report_errors(command: Callable[[], object]) -> int:
+    """Run what a script does; bad input and a failed run become one line on stderr.
+
+    Args:
+        command: Does the work; what it returns is left aside.
+
+    Returns:
+        Exit code: 0 done, 1 failed, 2 bad input.
+    """
+    try:
+        command()
+    except (FailedRunError, InputError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    return 0
 
 
 def end_process(code: int) -> NoReturn:

@@ -8,8 +8,7 @@ from typing import Any
 import typer
 
 from llava.errors import InputError
-from llava.fields import describe_value
-from llava.options import read_options, split_items, unquote
+from llava.options import read_options, split_items, to_word, unquote
 
 LIST_FLAGS = ("--image-types", "--scenarios", "--judge")
 
@@ -27,41 +26,18 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
     unknown = sorted(set(values) - set(parameters))
     if unknown:
         raise InputError(f"--config {path}: unknown option {unknown[0]}; known are {', '.join(sorted(parameters))}")
-    plain = {name: to_flag_value(parameters[name], value, f"--config {path}") for name, value in values.items()}
-    context.default_map = {
-        **(context.default_map or {}),
-        **{name: value for name, value in plain.items() if value is not None},
-    }
+    for name, value in values.items():
+        parameter: Any = parameters[name]
+        place = f"--config {path}: '{name}'"
+        is_switch, several = getattr(parameter, "is_flag", False), getattr(parameter, "multiple", False)
+        if isinstance(value, list) and not several:
+            raise InputError(f"{place} is a list; give one value")
+        items = [to_word(item, place, is_switch=is_switch) for item in (value if isinstance(value, list) else [value])]
+        values[name] = items if several and value is not None else items[0]
+    # What is null keeps its built-in default.
+    given = {name: value for name, value in values.items() if value is not None}
+    context.default_map = {**(context.default_map or {}), **given}
     return path
-
-
-def to_flag_value(parameter: Any, value: Any, where: str) -> Any:
-    """Return a YAML value in the form that its flag would have on the command line, where it is then checked.
-
-    Args:
-        parameter: The option, as click knows it.
-        value: None, which stands for the built-in default, a scalar, or a list of scalars.
-        where: The file, for messages.
-
-    Raises:
-        InputError: When a switch is no true or false, another option is, or a list is given where one value belongs.
-    """
-    if value is None:
-        return None
-    if getattr(parameter, "is_flag", False):
-        if not isinstance(value, bool):
-            raise InputError(f"{where}: '{parameter.name}' is {describe_value(value)}; give true or false")
-        return value
-    several = bool(getattr(parameter, "multiple", False)) or parameter.nargs != 1
-    items = value if isinstance(value, list) else [value]
-    if isinstance(value, list) and not several:
-        raise InputError(f"{where}: '{parameter.name}' is a list; give one value")
-    for item in items:
-        if item is None or isinstance(item, bool | list | dict):
-            raise InputError(
-                f"{where}: '{parameter.name}' is {describe_value(item)}; give a number, or a text in quotes"
-            )
-    return [str(item) for item in items] if several else str(value)
 
 
 def join_lists(arguments: list[str]) -> list[str]:

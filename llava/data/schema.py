@@ -187,6 +187,9 @@ class Record:
     """Wall time of each stage (`generate`, `guard`), this record's share of its batch, in seconds."""
     refusal: str | None = None
     """Why the model's server turned the question down, which has an empty response then; None when it did not."""
+    unanswered: str | None = None
+    """What came in place of an answer (cut before its first word, reasoning alone); None when there is an answer. Such
+    a record has an empty response and is unscored: nobody knows what the model would have said."""
 
     @property
     def key(self) -> RecordKey:
@@ -196,7 +199,7 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: the question's fields at the top level, then response and guard.
 
-        A refusal is written only where there was one.
+        A refusal, and what came in place of an answer, are written only where there was one.
         """
         return {
             **self.question.to_dict(),
@@ -204,6 +207,7 @@ class Record:
             "guard": self.guard.to_dict() if self.guard else None,
             "seconds": self.seconds,
             **({"refusal": self.refusal} if self.refusal is not None else {}),
+            **({"unanswered": self.unanswered} if self.unanswered is not None else {}),
         }
 
     @classmethod
@@ -215,6 +219,7 @@ class Record:
             guard=GuardResult.from_dict(row["guard"]) if row.get("guard") else None,
             seconds=row.get("seconds") or {},
             refusal=row.get("refusal"),
+            unanswered=row.get("unanswered"),
         )
 
 

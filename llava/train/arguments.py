@@ -18,9 +18,8 @@ from transformers.hf_argparser import string_to_bool
 
 from llava.data.training.splits import HELD_OUT_FRACTION, SPLIT_SEED
 from llava.errors import InputError
-from llava.fields import describe_value
 from llava.model.devices import DTYPE_NAMES, pick_device, pick_dtype
-from llava.options import read_options
+from llava.options import read_options, to_word
 
 RESOLVED_NAME = "train_config.yaml"
 """File beside a checkpoint with the arguments it was trained with; usable as `--config`."""
@@ -260,7 +259,9 @@ def parse_arguments(classes: tuple[type, ...], argv: list[str] | None, descripti
         for key, value in values.items():
             if key not in actions:
                 raise InputError(f"{where}: unknown key {key}; keys are the flags of --help")
-            values[key] = to_default(actions[key], value, where)
+            kind = actions[key].type
+            if kind in (int, float, str, string_to_bool) and not isinstance(value, list | dict):
+                values[key] = to_word(value, f"{where}: '{key}'", is_switch=kind is string_to_bool)
         parser.set_defaults(**values)
     *parsed, _, unknown = parser.parse_args_into_dataclasses(
         flags, look_for_args_file=False, return_remaining_strings=True
@@ -269,21 +270,6 @@ def parse_arguments(classes: tuple[type, ...], argv: list[str] | None, descripti
         near = difflib.get_close_matches(unknown[0], parser._option_string_actions, n=1)
         parser.error(f"unknown flag {unknown[0]}" + (f" (did you mean {near[0]}?)" if near else ""))
     return tuple(parsed)
-
-
-def to_default(action: argparse.Action, value: Any, where: str) -> Any:
-    """Return a YAML value as the default of a flag; a text or a number is checked like one on the command line.
-
-    Raises:
-        InputError: When a switch is no true or false, or another flag is.
-    """
-    if value is None or isinstance(value, list | dict):
-        return value
-    if action.type is string_to_bool and not isinstance(value, bool | str):
-        raise InputError(f"{where}: '{action.dest}' is {describe_value(value)}; give true or false")
-    if action.type in (int, float, str) and isinstance(value, bool):
-        raise InputError(f"{where}: '{action.dest}' is {describe_value(value)}; give a number, or a text in quotes")
-    return str(value) if action.type in (int, float, str) else value
 
 
 def resolved_arguments(*groups: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from llava.data.rows.reading import SUFFIXES, is_row_file, iter_rows
 from llava.data.rows.streams import COMPRESSIONS, SAVED_DATASET, Where, refuse_saved_dataset
-from llava.errors import InputError
+from llava.errors import HubError, InputError
 from llava.options import QUOTES, split_items, unquote
 from llava.places import expand_home
 
@@ -243,6 +243,6 @@ def _iter_hub(source: str, split: str) -> Iterator[tuple[Where, dict[str, Any]]]
         if isinstance(error, InputError):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"data set {source} is neither a local path nor loadable from the hub ({reason})") from None
+        raise HubError(f"data set {source} is neither a local path nor loadable from the hub ({reason})") from None
     for number, row in enumerate(rows, start=1):
         yield Where(source, number, "row"), dict(row)

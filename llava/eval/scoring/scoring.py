@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from llava.data.schema import Record
-from llava.errors import InputError
+from llava.errors import InputError, hide_credentials
 from llava.eval.judges.base import Judge, JudgeOptions
 from llava.eval.judges.chat import ChatJudge, Estimate
 from llava.eval.judges.guard import GuardJudge
 from llava.eval.judges.harm_scores import summarize_scores
+from llava.eval.judges.refusals import describe_unread
 from llava.eval.judges.registry import CHAT, KeywordJudge, build_judge, name_file
 from llava.eval.run.fingerprint import describe, read_run
 from llava.eval.run.records import load_records
@@ -185,7 +186,7 @@ def build_summary(
         "settings": {name: describe(value) for name, value in run.get("fingerprint", {}).items()},
         "device": run.get("device"),
         "notes": list_notes(run),
-        "warnings": list_warnings(run, judges),
+        "warnings": list_warnings(run, records, judges),
     }
 
 
@@ -233,18 +234,20 @@ def count_failures(records: Sequence[Record]) -> dict[str, Any]:
 def list_notes(run: dict[str, Any]) -> list[str]:
     """Return what a reader must know about model and benchmark, in plain sentences."""
     benchmark = run.get("benchmark", {})
-    notes = [*run.get("model_notes", []), *benchmark.get("notes", [])]
+    # Runs of earlier versions kept an endpoint's address with its password.
+    notes = [*map(hide_credentials, run.get("model_notes", [])), *benchmark.get("notes", [])]
     missing = benchmark.get("missing_images", [])
     if missing:
         notes.append(f"{len(missing)} images of the benchmark were missing; their questions were left out")
     return notes
 
 
-def list_warnings(run: dict[str, Any], judges: Sequence[Judge]) -> list[str]:
+def list_warnings(run: dict[str, Any], records: Sequence[Record], judges: Sequence[Judge]) -> list[str]:
     """Return what bends the numbers, one sentence each."""
     fingerprint = run.get("fingerprint", {})
     guard = fingerprint.get("detector")
-    warnings = []
+    missing = Counter(record.unanswered for record in records if record.unanswered)
+    warnings = [f"{count} of {len(records)} answers were {what}; they are unscored" for what, count in missing.items()]
     for judge in judges:
         keys = judge.keys if isinstance(judge, GuardJudge) else set()
         if guard and keys & {guard["digest"], guard["path"], *guard.get("members", ())}:
@@ -252,6 +255,8 @@ def list_warnings(run: dict[str, Any], judges: Sequence[Judge]) -> list[str]:
                 f"judge {judge.name} is the detector that guarded this run: it flatters the protector; "
                 "add an independent judge"
             )
+        if judge.name == KeywordJudge.name:
+            warnings += describe_unread(record.response for record in records)
         if judge.name == KeywordJudge.name and fingerprint.get("detoxifier"):
             warnings.append(
                 "judge keyword calls every answer unsafe that is not a refusal, harmless rewrites too: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llava.errors import InputError
-from llava.eval.judges.guard_forms import FORMS, choose_form
+from llava.protector.guards.forms import FORMS, choose_form
 
 
 @pytest.mark.parametrize(
