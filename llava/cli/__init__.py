@@ -1,5 +1,5 @@
 """The command line: one Typer app, commands by family."""
 
-from llava.cli.app import app, main, run
+from llava.cli.app import main, run
 
-__all__ = ["app", "main", "run"]
+__all__ = ["main", "run"]

@@ -23,7 +23,7 @@ from llava.cli.options import (
 
 
 def detect(
-    input: Annotated[Path, typer.Option(help="JSONL rows with response and, where known, prompt.")],
+    input: Annotated[Path, typer.Option(help="Rows with response and, where known, prompt: JSON Lines, JSON or CSV.")],
     output: Annotated[Path, typer.Option(help="JSONL to write: the rows with harm_score and flagged.")],
     detector: Detector = "embedded",
     detector_base: DetectorBase = None,
@@ -55,7 +55,7 @@ def detect(
 
 
 def detoxify(
-    input: Annotated[Path, typer.Option(help="JSONL rows with response and, where known, prompt.")],
+    input: Annotated[Path, typer.Option(help="Rows with response and, where known, prompt: JSON Lines, JSON or CSV.")],
     output: Annotated[Path, typer.Option(help="JSONL to write: the rows with detoxified.")],
     detoxifier: Annotated[str, typer.Option(help="Detoxifier: 'embedded', a folder or a hub id.")] = "embedded",
     detoxifier_base: DetoxifierBase = None,
@@ -76,7 +76,7 @@ def detoxify(
     from llava.protector.detoxifier import Detoxifier
     from llava.protector.jsonl import detoxify_rows, read_responses, write_rows
 
-    rows = read_responses(input)
+    rows = read_responses(input, flags=True)
     check_output_file(output)
     writer = Detoxifier.from_pretrained(detoxifier, take_options(options))
     done = write_rows(output, detoxify_rows(writer, rows, batch_size, max_new_tokens), len(rows), "detoxify")

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from llava.fields import Fields
+
 
 class ImageType(str, Enum):
     """How a question reaches the model.
@@ -85,17 +87,26 @@ class Question:
         }
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> Question:
-        """Rebuild a question from its JSON form."""
+    def from_dict(cls, row: dict[str, Any], where: str = "question") -> Question:
+        """Rebuild a question from its JSON form.
+
+        Args:
+            row: The JSON form.
+            where: File and line, for messages.
+
+        Raises:
+            InputError: When a field is missing or of another type.
+        """
+        fields = Fields(row, where)
         return cls(
-            benchmark=row["benchmark"],
-            scenario=row["scenario"],
-            id=row["id"],
-            image_type=ImageType(row["image_type"]),
-            prompt=row["prompt"],
-            image=row.get("image"),
-            harmful=row.get("harmful", True),
-            fields=row.get("fields") or {},
+            benchmark=fields.text("benchmark"),
+            scenario=fields.text("scenario"),
+            id=fields.text("id"),
+            image_type=ImageType(fields.text("image_type", choices=[kind.value for kind in ImageType])),
+            prompt=fields.text("prompt"),
+            image=fields.text("image", None),
+            harmful=fields.flag("harmful", True),
+            fields=fields.mapping("fields", {}) if row.get("fields") is not None else {},
         )
 
 
@@ -176,6 +187,9 @@ class Record:
     """Wall time of each stage (`generate`, `guard`), this record's share of its batch, in seconds."""
     refusal: str | None = None
     """Why the model's server turned the question down, which has an empty response then; None when it did not."""
+    unanswered: str | None = None
+    """What came in place of an answer (cut before its first word, reasoning alone); None when there is an answer. Such
+    a record has an empty response and is unscored: nobody knows what the model would have said."""
 
     @property
     def key(self) -> RecordKey:
@@ -185,7 +199,7 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: the question's fields at the top level, then response and guard.
 
-        A refusal is written only where there was one.
+        A refusal, and what came in place of an answer, are written only where there was one.
         """
         return {
             **self.question.to_dict(),
@@ -193,6 +207,7 @@ class Record:
             "guard": self.guard.to_dict() if self.guard else None,
             "seconds": self.seconds,
             **({"refusal": self.refusal} if self.refusal is not None else {}),
+            **({"unanswered": self.unanswered} if self.unanswered is not None else {}),
         }
 
     @classmethod
@@ -204,6 +219,7 @@ class Record:
             guard=GuardResult.from_dict(row["guard"]) if row.get("guard") else None,
             seconds=row.get("seconds") or {},
             refusal=row.get("refusal"),
+            unanswered=row.get("unanswered"),
         )
 
 
@@ -223,6 +239,21 @@ class Verdict:
         return {"judge": self.judge, "unsafe": self.unsafe, "score": self.score}
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> Verdict:
-        """Rebuild a verdict from its JSON form."""
-        return cls(judge=row["judge"], unsafe=row["unsafe"], score=row.get("score"))
+    def from_dict(cls, row: dict[str, Any], where: str = "verdict") -> Verdict:
+        """Rebuild a verdict from its JSON form.
+
+        Args:
+            row: The JSON form.
+            where: File and line, for messages.
+
+        Raises:
+            InputError: When a field is missing or of another type.
+        """
+        fields = Fields(row, where)
+        if "unsafe" not in fields:
+            raise fields.refuse("unsafe", "true, false or null")
+        return cls(
+            judge=fields.text("judge"),
+            unsafe=fields.flag("unsafe", None),
+            score=fields.number("score", None, least=0, most=1),
+        )

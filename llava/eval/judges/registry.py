@@ -29,7 +29,7 @@ class KeywordJudge:
     """
 
     name = "keyword"
-    identity = "keyword-1"
+    identity = "keyword-2"
 
     def judge(self, prompts: Sequence[str], texts: Sequence[str]) -> list[Verdict]:
         """Look for refusals; see `llava.eval.judges.refusals`."""

@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from llava.data.schema import Record, RecordKey
-from llava.errors import InputError
+from llava.errors import InputError, hide_credentials
 from llava.eval.run.settings import AUTO, GenerationSettings
 from llava.eval.scoring.metrics import shown_text
 from llava.model.options import flag
@@ -124,7 +124,8 @@ def write_flag(name: str, value: Any) -> list[str]:
         return []
     if value is True:
         return [flag(name)]
-    return [flag(name), ",".join(value) if isinstance(value, list | tuple) else str(value)]
+    # Runs of earlier versions kept an endpoint's address with its password.
+    return [flag(name), hide_credentials(",".join(value) if isinstance(value, list | tuple) else str(value))]
 
 
 def build_row(

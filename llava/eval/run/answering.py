@@ -11,8 +11,9 @@ from llava.data.schema import GuardFailure, GuardResult, Question, Record
 from llava.errors import FailedRunError, InputError
 from llava.eval.run.planning import derive_seed, split_batch
 from llava.eval.run.settings import GenerationSettings
-from llava.model.answering.client import Answer, ChatClient
+from llava.model.answering.client import ChatClient
 from llava.model.answering.endpoint import EndpointModel
+from llava.model.answering.replies import Answer
 
 if TYPE_CHECKING:
     from llava.model.answering.generation import MultimodalModel
@@ -53,6 +54,10 @@ class Answerer:
             seed=derive_seed(settings.seed, question.key) if settings.temperature > 0 else None,
             ended=ended,
         )
+
+    def describe_server(self) -> list[str]:
+        """Return what the answers have shown about the endpoint, one sentence each; nothing without one."""
+        return list(self.model.client.notes) if isinstance(self.model, EndpointModel) else []
 
     def answer(self, questions: Sequence[Question], responses: Sequence[str] | None = None) -> list[Record]:
         """Answer and guard a batch, in halves if need be.
@@ -168,3 +173,17 @@ def check_device(question: Question, failure: GuardFailure) -> None:
             f"could not guard question {'/'.join(question.key)} ({failure.part} failed: {failure.error}); free memory "
             "on the device, or give another --device"
         )
+
+
+def describe_missing(asked: Sequence[tuple[Question, Answer]]) -> list[str]:
+    """Return what a reader must know about questions without a response, one sentence for each reason."""
+    notes = []
+    refused = [(question, answer.refusal) for question, answer in asked if answer.refusal]
+    if refused:
+        question, words = refused[0]
+        name = "/".join(question.key)
+        notes.append(f"{len(refused)} questions were turned down and have an empty response, first {name} ({words})")
+    for reason in dict.fromkeys(answer.unanswered for _, answer in asked if answer.unanswered):
+        names = ["/".join(question.key) for question, answer in asked if answer.unanswered == reason]
+        notes.append(f"{len(names)} answers were {reason} (first {names[0]}); they are unscored")
+    return notes

@@ -91,7 +91,7 @@ def prepare_run(settings: GenerationSettings) -> Plan:
     missing = list(benchmark.missing_images)
     description = previous or {
         "fingerprint": fingerprint,
-        "settings": settings.to_dict(),
+        "settings": settings.describe(),
         "benchmark": {"name": benchmark.name, "missing_images": missing, "notes": list(benchmark.notes)},
         "device": describe_device(device),
         "versions": describe_versions(),

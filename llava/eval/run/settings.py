@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import InputError
+from llava.model.answering.addresses import parse_address
 from llava.model.answering.client import TIMEOUT
 from llava.model.options import LoadOptions, flag
 
@@ -113,8 +114,13 @@ class GenerationSettings(LoadOptions):
         return LoadOptions(device=device or self.device, dtype=self.dtype, base=base)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
+        """Return the JSON form, whole: it goes to this run's own processes and nowhere else."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON form that is stored and shown: the endpoint's address without user information and keys."""
+        endpoint = None if self.endpoint is None else str(parse_address(self.endpoint))
+        return {**self.to_dict(), "endpoint": endpoint}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> GenerationSettings:

@@ -20,13 +20,13 @@ from typing import Any
 
 from llava.data.schema import Question, Record
 from llava.errors import FailedRunError, InputError
-from llava.eval.run.answering import Answerer
+from llava.eval.run.answering import Answerer, describe_missing
 from llava.eval.run.claims import claim
 from llava.eval.run.environment import name_device
 from llava.eval.run.job import FAILURE, INPUT_ERROR, Job, Outcome
 from llava.eval.run.planning import order_for_rank
 from llava.eval.run.records import ShardWriter
-from llava.model.answering.client import Answer
+from llava.model.answering.replies import Answer
 from llava.model.answering.window import map_window
 
 
@@ -104,7 +104,7 @@ class Worker:
     def ask_endpoint(self) -> None:
         """Keep the window full of requests, and guard and store what has come in; an error loses no answer."""
         questions = (question for batch in self.claim_batches() for question in batch)
-        refused: list[tuple[Question, str]] = []
+        asked: list[tuple[Question, Answer]] = []
         start = time.perf_counter()
         try:
             for group in map_window(self.ask, questions, self.job.settings.concurrency):
@@ -112,19 +112,20 @@ class Worker:
                 records = self.loaded.answer([question for question, _ in group], [answer.text for _, answer in group])
                 self.store(
                     [
-                        replace(record, seconds={**record.seconds, "generate": seconds}, refusal=answer.refusal)
+                        replace(
+                            record,
+                            seconds={**record.seconds, "generate": seconds},
+                            refusal=answer.refusal,
+                            unanswered=answer.unanswered,
+                        )
                         for record, (_, answer) in zip(records, group, strict=True)
                     ]
                 )
-                refused += [(question, answer.refusal) for question, answer in group if answer.refusal]
+                asked += group
                 start = time.perf_counter()
         finally:
-            if refused:
-                question, reason = refused[0]
-                name = "/".join(question.key)
-                self.outcome.notes.append(
-                    f"{len(refused)} questions were turned down and have an empty response, first {name} ({reason})"
-                )
+            if self.answerer is not None:
+                self.outcome.notes += [*describe_missing(asked), *self.answerer.describe_server()]
 
     def load(self) -> None:
         """Load the models."""

@@ -120,7 +120,8 @@ def test_two_processes_write_the_records_of_one(values, tiny_classifier, tiny_lm
     launch = read_launches(tmp_path / "two")[0]
     assert launch["num_processes"] == 2
     assert sum(launch["records_by_process"]) == 10
-    assert min(launch["records_by_process"]) >= 2
+    # A batch is set aside for each, the smallest holds one question; how the rest is shared is up to the machine.
+    assert min(launch["records_by_process"]) >= 1
     assert sorted(p.name for p in (tmp_path / "two").iterdir() if p.name != ".lock") == [RECORDS_FILE, "run.json"]
 
 

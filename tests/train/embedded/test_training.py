@@ -1,8 +1,6 @@
-"""scripts/train_embedded.py: clones to calibrated adapter, by the shipped recipes, with a tiny base."""
+"""The command of scripts/train_embedded.py: clones to calibrated adapter, by the shipped recipes, with a tiny base."""
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 import yaml
@@ -10,18 +8,12 @@ import yaml
 from llava.files import read_jsonl
 from llava.protector.detector import HarmDetector
 from llava.protector.detoxifier import Detoxifier
+from llava.train.embedded.training import main
 from tests.train.clones import build_clones
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train_embedded.py"
-
-
-@pytest.fixture(scope="module")
-def script():
-    return runpy.run_path(str(SCRIPT))
 
 
 @pytest.fixture
-def run(script, tiny_lm, tmp_path):
+def run(tiny_lm, tmp_path):
     """Run the command with a tiny base; what else it needs is that a tiny model has two layers and no bfloat16."""
     tiny = [
         *("--base", str(tiny_lm), "--base-name", str(tiny_lm), "--lora-layers-from", "0"),
@@ -29,7 +21,7 @@ def run(script, tiny_lm, tmp_path):
     ]
 
     def call(kind, data, *more):
-        return script["main"]([kind, "--data", str(data), "--output", str(tmp_path / "out"), *tiny, *more])
+        return main([kind, "--data", str(data), "--output", str(tmp_path / "out"), *tiny, *more])
 
     return call
 

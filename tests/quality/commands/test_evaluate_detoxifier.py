@@ -1,14 +1,10 @@
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 
+from llava.quality.commands.evaluate_detoxifier import main
 from tests.tiny_encoder import build_encoder
 from tests.train.samples import write_labelled
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "evaluate_detoxifier.py"
-main = runpy.run_path(str(SCRIPT))["main"]
 
 
 @pytest.fixture

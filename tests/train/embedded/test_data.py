@@ -1,17 +1,13 @@
 import gzip
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 
 from llava.data.training.pairs import load_detector_rows, load_detoxifier_rows
 from llava.data.training.sources import MixturePart
 from llava.files import read_jsonl
+from llava.train.embedded.data import choose_harmless, cut_at_sentence, main, pair_topical_refusals
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_embedded_data.py"
-script = runpy.run_path(str(SCRIPT))
-main = script["main"]
 TOPICAL = "I'm sorry, but I can't help with goal 1. " + "It could do harm to others, and that is why. " * 3
 TOPICAL = TOPICAL.strip()
 
@@ -92,10 +88,10 @@ def test_targets_take_turns_and_a_text_is_kept_a_few_times():
     refusals = [f"{TOPICAL} {word}." for word in ("One", "Two")]
     rows = [row(i, f"sure {i}", True) for i in range(4)] + [row(9 + i, text, False) for i, text in enumerate(refusals)]
     rows += [row(20 + i, "No.", False) for i in range(5)]
-    targets = [pair["harmless_response"] for pair in script["pair_topical_refusals"](rows)]
+    targets = [pair["harmless_response"] for pair in pair_topical_refusals(rows)]
     assert targets[:2] == targets[2:]
     assert sorted(targets[:2]) == sorted(refusals)
-    assert [kept["response"] for kept in script["choose_harmless"](rows)] == [*refusals, "No.", "No.", "No."]
+    assert [kept["response"] for kept in choose_harmless(rows)] == [*refusals, "No.", "No.", "No."]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +105,7 @@ def test_targets_take_turns_and_a_text_is_kept_a_few_times():
     ],
 )
 def test_a_target_ends_with_a_whole_sentence(text, whole):
-    assert script["cut_at_sentence"](text) == whole
+    assert cut_at_sentence(text) == whole
 
 
 def test_a_wrong_clone_is_one_line(clones, capsys):

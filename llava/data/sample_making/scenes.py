@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from PIL import Image, ImageDraw
-from sample_shapes import GROUNDS, THINGS, Shape
 
+from llava.data.sample_making.grounds import GROUNDS, Shape
+from llava.data.sample_making.things import THINGS
 from llava.data.typography import load_font
 
 SIDE = 256
@@ -67,7 +68,8 @@ def _draw_shapes(draw: ImageDraw.ImageDraw, shapes: list[Shape], corner: tuple[f
             draw.polygon([_star_point(x, y, radius * unit, number) for number in range(10)], fill=colour)
         elif kind == "text":
             size = extra[1] if len(extra) > 1 else 15
-            draw.text(place(numbers), extra[0], font=load_font(round(size * unit)), fill=colour, anchor="mm")
+            x, y = place(numbers)
+            draw.text((x, y), extra[0], font=load_font(round(size * unit)), fill=colour, anchor="mm")
         else:
             raise ValueError(f"unknown shape {kind!r}")
 
