@@ -95,3 +95,43 @@ def test_fields_of_a_verdict_have_their_types(row, message):
     assert Verdict.from_dict({"judge": "j", "unsafe": None}) == Verdict("j", None)
     with pytest.raises(InputError, match=message):
         Verdict.from_dict(row)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"response": None}, "'response' is null, not a text"),
+        ({"seconds": {"generate": "1"}}, "'generate' is '1', not a number"),
+        ({"seconds": [1]}, "'seconds' is a list, not an object"),
+        ({"guard": []}, "'guard' is a list, not an object"),
+        ({"refusal": 4}, "'refusal' is 4, not a text"),
+    ],
+)
+def test_fields_of_a_record_have_their_types(change, message):
+    row = Record(Question("b", "s", "1", ImageType.TEXT, "?"), "r").to_dict()
+    assert Record.from_dict({**row, "seconds": None, "guard": None}).guard is None
+    with pytest.raises(InputError, match=f"a.jsonl line 2: {message}"):
+        Record.from_dict({**row, **change}, "a.jsonl line 2")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"harm_score": float("nan")}, "'harm_score' is nan, not a number from 0 to 1"),
+        ({"harm_score": True}, "'harm_score' is true"),
+        ({"flagged": 1}, "'flagged' is 1, not true or false"),
+        ({"action": "blocked"}, "'action' is 'blocked', not one of passed"),
+        ({"text": None}, "'text' is null"),
+        ({"failure": "detector failed"}, "'failure' is 'detector failed', not an object"),
+        ({"failure": {"part": "detector"}}, "has no 'error'"),
+    ],
+)
+def test_fields_of_a_guard_result_have_their_types(change, message):
+    row = GuardResult("w", "r", None, True, Action.WITHHELD).to_dict()
+    old = {name: value for name, value in row.items() if name != "reason"}
+    assert GuardResult.from_dict(old) == GuardResult.from_dict(row)
+    with pytest.raises(InputError, match=message):
+        GuardResult.from_dict({**row, **change})
+    del row["harm_score"]
+    with pytest.raises(InputError, match="harm_score"):
+        GuardResult.from_dict(row)

@@ -35,7 +35,7 @@ def eager_switching():
 @pytest.fixture(scope="module")
 def parts(tiny_detector, tiny_detoxifier, tiny_guard, tiny_llava) -> dict[str, Any]:
     """Everything that a server would hold, with language models and tokenizers in two roles each."""
-    guard = build_guard(f"guard:{tiny_guard('llama_guard')}", device="cpu", dtype="float32")
+    guard: Any = build_guard(f"guard:{tiny_guard('llama_guard')}", device="cpu", dtype="float32")
     # The checkpoint's own defaults would show at once if one call used another's.
     guard.model.generation_config = GenerationConfig(eos_token_id=2, pad_token_id=2, repetition_penalty=5.0)
     config = ProtectorConfig("detoxifier", max_length=128)
