@@ -14,7 +14,7 @@ from llava.data.schema import Record, RecordKey
 from llava.errors import InputError, hide_credentials
 from llava.eval.run.settings import AUTO, GenerationSettings
 from llava.eval.scoring.metrics import shown_text
-from llava.model.options import flag
+from llava.model.options import LOAD_OPTIONS, flag
 
 THUMBNAIL_PIXELS = 72
 THUMBNAIL_QUALITY = 45
@@ -109,7 +109,8 @@ def build_command(run: dict[str, Any]) -> str:
     """
     settings, fingerprint = run.get("settings", {}), run.get("fingerprint", {})
     words = ["mllm-protector", "generate", "--output", "RUN"]
-    for field in fields(GenerationSettings):
+    # What is asked comes before how the model is loaded.
+    for field in sorted(fields(GenerationSettings), key=lambda field: field.name in LOAD_OPTIONS):
         value = settings.get(field.name, field.default)
         if value == AUTO:
             value = fingerprint.get(field.name, AUTO)
