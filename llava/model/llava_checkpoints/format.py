@@ -142,7 +142,7 @@ def recognise(folder: Path) -> OriginalCheckpoint | None:
     Raises:
         InputError: When it is an original checkpoint of a form that is not supported, or incomplete.
     """
-    from llava.model.llava_checkpoints.weights import tensor_keys, weight_files
+    from llava.model.tensor_files import tensor_keys, weight_files
 
     if not (folder / "config.json").is_file():
         return None

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from llava.model.llava_checkpoints.format import IMAGE_TOKEN_INDEX, PROJECTOR_PREFIX, TOWER_PREFIX, Kind, tower_key
 from llava.model.llava_checkpoints.source import OriginalSource
-from llava.model.llava_checkpoints.weights import iter_tensors
+from llava.model.tensor_files import iter_tensors
 from llava.model.quiet import quiet_transformers
 
 SLICE = 8192

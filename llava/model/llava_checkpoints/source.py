@@ -22,7 +22,7 @@ from llava.model.llava_checkpoints.format import (
     OriginalCheckpoint,
     tower_key,
 )
-from llava.model.llava_checkpoints.weights import iter_tensors, read_tensors, tensor_keys, weight_files
+from llava.model.tensor_files import iter_tensors, read_tensors, tensor_keys, weight_files
 
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja"]
 TOWER_PARTS = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")

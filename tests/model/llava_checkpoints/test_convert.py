@@ -20,7 +20,7 @@ from llava.model.llava_checkpoints.convert import convert_checkpoint
 from llava.model.llava_checkpoints.format import recognise
 from llava.model.llava_checkpoints.parity import OriginalLlava, logit_difference
 from llava.model.llava_checkpoints.source import OriginalSource
-from llava.model.llava_checkpoints.weights import iter_tensors, weight_files
+from llava.model.tensor_files import iter_tensors, weight_files
 from llava.model.loading import load_mllm
 
 FORMS = [

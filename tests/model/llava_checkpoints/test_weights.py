@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from llava.errors import InputError
-from llava.model.llava_checkpoints.weights import ShardWriter, iter_tensors, read_tensors, tensor_keys, weight_files
+from llava.model.llava_checkpoints.weights import ShardWriter
+from llava.model.tensor_files import iter_tensors, read_tensors, tensor_keys, weight_files
 
 WEIGHTS = {f"layer.{i}": torch.arange(6.0).reshape(2, 3) + i for i in range(5)}
 
