@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from llava.errors import InputError
-from llava.files import read_json, write_json
+from llava.files import write_json
 from llava.model.cache import build_once, cache_dir, folder_fingerprint
 from llava.model.embedded.base_lm import resolve_base_name
 from llava.model.hub import fetch
@@ -28,6 +28,7 @@ from llava.model.llava_checkpoints.format import (
 )
 from llava.model.llava_checkpoints.source import HUB_PATTERNS, OriginalSource
 from llava.model.llava_checkpoints.to_original import ARCHITECTURES, original_projector
+from llava.model.model_files import read_model_config
 
 
 def composed_folder(base: str, vision_tower: str, *, seed: int = 0, prompt_version: str | None = None) -> Path:
@@ -56,8 +57,8 @@ def _compose(folder: Path, base: Path, tower: Path, seed: int, prompt_version: s
     """Write the HF-native model into an empty folder."""
     from llava.model.llava_checkpoints.to_hf import write_hf
 
-    language = read_json(base / "config.json", "model config")
-    vision = read_json(tower / "config.json", "vision tower config")
+    language = read_model_config(base)
+    vision = read_model_config(tower, "vision tower config")
     width = (vision.get("vision_config") or vision).get("hidden_size")
     if not isinstance(width, int):
         raise InputError(f"vision tower {tower} has no hidden_size in its config.json; give a CLIP vision model")

@@ -233,7 +233,7 @@ def test_peak_memory_stays_below_the_checkpoints_size(tmp_path):
         "import sys\n"
         "import torch, transformers\n"
         "from transformers import CLIPVisionModel, LlamaForCausalLM, LlavaForConditionalGeneration, LlavaProcessor\n"
-        "from llava.model import export, hf_writer, parity\n"
+        "from llava.model.llava_checkpoints import parity, to_hf, to_original\n"
         "from llava.model.llava_checkpoints.convert import convert_checkpoint\n"
         "def high():\n"
         "    lines = open('/proc/self/status').read().splitlines()\n"
