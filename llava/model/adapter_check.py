@@ -31,7 +31,7 @@ RANK_SIDE = {"A": 0, "B": 1, "embedding_A": 0, "embedding_B": 1}
 """Which dimension of a factor is the rank; the other one is the base's."""
 
 
-def check_adapter(model: nn.Module, folder: str | Path, base: str) -> int | None:
+def check_adapter(model: nn.Module, folder: str | Path, base: str, *, named_default: bool = False) -> int | None:
     """Check that an adapter is whole, has an effect, and belongs to `model`; the model stays as it is.
 
     Every module that the config names must have its two factors, of the config's rank and of the base's widths; what
@@ -41,6 +41,8 @@ def check_adapter(model: nn.Module, folder: str | Path, base: str) -> int | None
         model: The base with its head; it may be on the `meta` device, without weights.
         folder: Adapter folder.
         base: Name of the base, for messages.
+        named_default: Whether `lora_A.default.weight` may stand for `lora_A.weight`, as a state dict has it. PEFT does
+            not read such names.
 
     Returns:
         How many rows the adapter's own token embeddings have; None when it fits the model's as they are.
@@ -50,7 +52,8 @@ def check_adapter(model: nn.Module, folder: str | Path, base: str) -> int | None
     """
     config = build_lora_config(folder, with_head=has_head(model))
     opened = open_adapter_weights(folder)
-    rows = check_tensors(opened, expected_shapes(model, config, folder, base), model, folder, base)
+    names = {key: key.replace(".default.weight", ".weight") if named_default else key for key in opened.keys}
+    rows = check_tensors(opened, names, expected_shapes(model, config, folder, base), model, folder, base)
     check_values(opened, folder)
     return rows
 
@@ -71,8 +74,8 @@ def check_resumable(model: Any, folder: str | Path) -> None:
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     # Under ZeRO-3 a frozen copy may be elsewhere; its shape is not known here.
     expected = {key: tuple(value.shape) for key, value in state.items() if value.numel()}
-    held = {key for key in opened.keys if key not in state or key in expected}
-    check_tensors(opened, expected, model.get_base_model(), folder, "that is being trained", keys=sorted(held))
+    names = {key: key for key in opened.keys if key not in state or key in expected}
+    check_tensors(opened, names, expected, model.get_base_model(), folder, "that is being trained")
     check_values(opened, folder, may_be_neutral=True)
 
 
@@ -86,7 +89,7 @@ def expected_shapes(model: nn.Module, config: Any, folder: str | Path, base: str
         with quiet_transformers():
             # A name of the base, which PEFT would compare with the skeleton's, says nothing here.
             plain = dataclasses.replace(config, base_model_name_or_path=None)
-            adapted = get_peft_model(build_skeleton(model), plain)  # type: ignore[arg-type]
+            adapted = get_peft_model(build_skeleton(model), plain)
             state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     except Exception as error:  # noqa: BLE001 - names and patterns come from a file and lead anywhere
         raise InputError(
@@ -117,22 +120,21 @@ def build_skeleton(model: nn.Module) -> nn.Module:
 
 def check_tensors(
     opened: SafetensorsFile | TorchFile,
+    names: dict[str, str],
     expected: dict[str, tuple[int, ...]],
     model: nn.Module,
     folder: str | Path,
     base: str,
-    *,
-    keys: list[str] | None = None,
 ) -> int | None:
     """Hold an adapter's header against what is expected.
 
     Args:
         opened: The adapter's file.
+        names: Which of the file's tensors to look at, and what PEFT calls each.
         expected: Names and shapes, see `expected_shapes`.
         model: The base, whose token embeddings may be resized.
         folder: Adapter folder, for messages.
         base: Name of the base, for messages.
-        keys: Which of the file's tensors to look at; None for all.
 
     Returns:
         How many rows the adapter's own token embeddings have; None when it has the model's number.
@@ -142,21 +144,21 @@ def check_tensors(
     """
     embeddings = _embedding_shapes(model)
     rows: dict[str, int] = {}
-    present = opened.keys if keys is None else keys
-    for key in present:
-        shape = opened.shape(key)
+    for stored, key in names.items():
+        shape = opened.shape(stored)
         if key in embeddings and len(shape) == 2 and shape[1] == embeddings[key][1] and shape[0] > 0:
             rows[key] = shape[0]
         elif key not in expected:
             raise _refuse_unknown(key, model, folder, base)
         elif shape != expected[key]:
             raise _refuse_shape(key, shape, expected[key], folder, base)
-        if not opened.is_floating(key):
+        if not opened.is_floating(stored):
             raise InputError(
-                f"adapter {folder} holds {key.removeprefix(PREFIX)} as {opened.kind(key)}, not as floating-point "
+                f"adapter {folder} holds {key.removeprefix(PREFIX)} as {opened.kind(stored)}, not as floating-point "
                 "numbers; save it in floating point"
             )
-    if missing := [key for key in expected if key not in set(present)]:
+    present = set(names.values())
+    if missing := [key for key in expected if key not in present]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         what = "its head " if FACTOR.fullmatch(missing[0]) is None else ""
         raise InputError(
@@ -164,7 +166,7 @@ def check_tensors(
             "and base call for; copy the whole folder again, or name its own base"
         )
     resized = {key: count for key, count in rows.items() if count != embeddings[key][0]}
-    if resized and rows.keys() != embeddings.keys() or len(set(rows.values())) > 1:
+    if (resized and rows.keys() != embeddings.keys()) or len(set(rows.values())) > 1:
         absent = sorted(embeddings.keys() - rows.keys()) or sorted(rows)
         raise InputError(
             f"adapter {folder} resizes the token embeddings, but not {absent[0].removeprefix(PREFIX)} with them; "
@@ -244,7 +246,7 @@ def check_values(opened: SafetensorsFile | TorchFile, folder: str | Path, *, may
     updates, in_effect = 0, 0
     for key in opened.keys:
         # Eight bits are widened: torch has no finiteness for them.
-        tensor, name = opened.tensor(key), key.removeprefix(PREFIX)
+        tensor, name = opened.tensor(key), key.removeprefix(PREFIX).replace(".default.weight", ".weight")
         tensor = tensor.float() if tensor.itemsize == 1 else tensor
         if not torch.isfinite(tensor).all():
             raise InputError(f"adapter {folder}: {name} holds numbers that are not finite; copy or train it again")

@@ -147,7 +147,9 @@ def open_adapter_weights(folder: str | Path) -> SafetensorsFile | TorchFile:
             try:
                 opened = open_tensors(path)
             except TensorFileError as error:
-                raise InputError(f"adapter weights {path} cannot be read ({error.reason}); copy the file again") from None
+                raise InputError(
+                    f"adapter weights {path} cannot be read ({error.reason}); copy the file again"
+                ) from None
             if not opened.keys:
                 raise InputError(f"adapter {folder} holds no tensors; copy the folder again")
             return opened

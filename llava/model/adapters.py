@@ -63,5 +63,5 @@ def load_adapter(model: nn.Module, folder: str | Path, base: str, *, trainable: 
     config.inference_mode = not trainable
     with quiet_transformers(), explain_loading(f"adapter {folder}", "copy the folder again"):
         if rows is not None:
-            model.resize_token_embeddings(rows, mean_resizing=False)  # type: ignore[operator]
+            model.resize_token_embeddings(rows, mean_resizing=False)
         return PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=trainable)

@@ -168,4 +168,6 @@ def open_tensors(file: Path) -> SafetensorsFile | TorchFile:
         raise TensorFileError(f"{file} {reason}; convert it to safetensors", reason) from None
     except Exception as error:  # noqa: BLE001 - a damaged archive or pickle raises whatever its bytes lead to
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise TensorFileError(f"weight file {file} is damaged or incomplete ({reason}); fetch it again", reason) from None
+        raise TensorFileError(
+            f"weight file {file} is damaged or incomplete ({reason}); fetch it again", reason
+        ) from None

@@ -19,8 +19,8 @@ from torch.utils.hooks import RemovableHandle
 
 from llava.model.llava_checkpoints.format import IMAGE_TOKEN_INDEX, PROJECTOR_PREFIX, TOWER_PREFIX, Kind, tower_key
 from llava.model.llava_checkpoints.source import OriginalSource
-from llava.model.tensor_files import iter_tensors
 from llava.model.quiet import quiet_transformers
+from llava.model.tensor_files import iter_tensors
 
 SLICE = 8192
 """Rows of a matrix that are widened together."""

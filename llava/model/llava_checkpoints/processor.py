@@ -17,7 +17,7 @@ def complete_processor(processor: Any, config: Any) -> None:
     Files of one version have all three, of another two or none, and the default of the third is CLIP's no more than
     by chance. The tower knows: CLIP's has one position beside its patches, SigLIP's none.
     """
-    tower = getattr(config, "vision_config", None)
+    tower: Any = getattr(config, "vision_config", None)
     if not hasattr(processor, "patch_size") or not hasattr(tower, "patch_size"):
         return
     if processor.patch_size is None:
@@ -38,7 +38,7 @@ def check_picture_positions(name: str, processor: Any, config: Any) -> None:
     """
     from PIL import Image
 
-    tower = getattr(config, "vision_config", None)
+    tower: Any = getattr(config, "vision_config", None)
     extra = EXTRA_POSITIONS.get(getattr(tower, "model_type", ""))
     if config.model_type != "llava" or extra is None:
         return

@@ -150,7 +150,7 @@ class OriginalSource:
         text_config = self.checkpoint.text_config()
         with explain_loading(f"checkpoint {folder}", "check its config.json"), torch.device("meta"):
             skeleton = AutoModelForCausalLM.from_config(text_config)
-        check_adapter(skeleton, folder, str(self.base))
+        check_adapter(skeleton, folder, str(self.base), named_default=True)
         return deltas
 
     def _tower_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:

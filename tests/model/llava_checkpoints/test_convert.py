@@ -20,8 +20,8 @@ from llava.model.llava_checkpoints.convert import convert_checkpoint
 from llava.model.llava_checkpoints.format import recognise
 from llava.model.llava_checkpoints.parity import OriginalLlava, logit_difference
 from llava.model.llava_checkpoints.source import OriginalSource
-from llava.model.tensor_files import iter_tensors, weight_files
 from llava.model.loading import load_mllm
+from llava.model.tensor_files import iter_tensors, weight_files
 
 FORMS = [
     *("v15_bin", "v15_safetensors", "v15_half", "v1_linear", "tower_inside"),
