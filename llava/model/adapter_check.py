@@ -146,6 +146,8 @@ def check_tensors(
     rows: dict[str, int] = {}
     for stored, key in names.items():
         shape = opened.shape(stored)
+        # Embeddings that have an update of their own are saved from under it.
+        key = key.replace(".base_layer.", ".")
         if key in embeddings and len(shape) == 2 and shape[1] == embeddings[key][1] and shape[0] > 0:
             rows[key] = shape[0]
         elif key not in expected:

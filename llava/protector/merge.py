@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import InputError
-from llava.model.adapters import MergeError, load_adapter, read_adapter_config
+from llava.model.adapters import MergeError, check_adapter, load_adapter, read_adapter_config
 from llava.model.embedded.stack import BASE_ID, EMBEDDED, resolve_base_name
 from llava.model.hub import fetch
 from llava.model.language_model import language_model_folder
@@ -17,6 +17,7 @@ from llava.model.model_files import check_model_files
 from llava.model.quiet import quiet_transformers
 from llava.model.tokenizers import load_tokenizer
 from llava.places import check_new_folder
+from llava.protector.checkpoints import ProtectorCheckpoint, build_network_without_weights
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +73,8 @@ def merge_adapter(
     check_model_files(base_folder, "base model")
     model_folder = str(language_model_folder(base_folder))
     saved_dtype = pick_dtype(torch.device("cpu"), dtype)
+    checkpoint = ProtectorCheckpoint(folder, model_folder, folder, config)
+    check_adapter(build_network_without_weights(kind, checkpoint), folder, base)  # before minutes of loading
     tokenizer = load_tokenizer(model_folder)
     batch = tokenizer(list(PROBES), padding=True, return_tensors="pt")
 

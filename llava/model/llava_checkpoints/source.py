@@ -25,7 +25,7 @@ from llava.model.llava_checkpoints.format import (
     OriginalCheckpoint,
     tower_key,
 )
-from llava.model.model_files import read_model_config
+from llava.model.model_files import CONFIG_NAME, check_model_files, read_model_config
 from llava.model.tensor_files import iter_tensors, read_tensors, tensor_keys, weight_files
 
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja"]
@@ -49,6 +49,9 @@ class OriginalSource:
         self.checkpoint = checkpoint
         self.base = None if checkpoint.kind is Kind.FULL else self._find_base(base)
         self.tower = self._find_tower(vision_tower)
+        for folder, what in ((self.base, "base language model"), (self.tower, "vision tower")):
+            if folder and (folder / CONFIG_NAME).is_file():
+                check_model_files(folder, what)
         self.language_files = weight_files(self.base or checkpoint.folder)
         if not self.language_files:
             raise InputError(f"base language model {self.base} has no weight files; fetch them or give --base")
@@ -73,7 +76,10 @@ class OriginalSource:
     @cached_property
     def dtype(self) -> torch.dtype:
         """Type of the language model's weights; the original runs tower and projector in it too."""
-        return next(iter(iter_tensors(self.language_files)))[1].dtype
+        for _, tensor in iter_tensors(self.language_files):
+            if tensor.is_floating_point():
+                return tensor.dtype
+        raise InputError(f"the weight files of {self.base or self.checkpoint.folder} hold no weights; fetch them again")
 
     @cached_property
     def tower_config(self) -> Any:
