@@ -34,6 +34,7 @@ def load_tokenizer(folder: str, rows: int | None = None) -> PreTrainedTokenizerF
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer("Some text.")  # a limit that is no number, say, would be met here first
     except Exception as error:  # noqa: BLE001 - its files come from others and lead anywhere
         raise InputError(
             f"no tokenizer can be loaded from {folder} ({describe_error(error)}); copy its tokenizer files"

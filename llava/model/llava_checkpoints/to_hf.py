@@ -70,7 +70,7 @@ def _tokenizer(source: OriginalSource) -> Any:
 
 def _write_weights(source: OriginalSource, folder: Path, text_config: Any, tokenizer: Any) -> int:
     """Stream all weights into `folder` under HF-native names and in one type; return the vocabulary's rows."""
-    expected = _expected_shapes(source, text_config)
+    expected = expected_shapes(source, text_config)
     problems: dict[str, list[str]] = {"unknown": [], "of another shape": []}
     rows = 0
     writer = ShardWriter(folder, source.size)
@@ -129,7 +129,7 @@ def _refuse_problems(folder: Path, problems: dict[str, list[str]]) -> None:
         )
 
 
-def _expected_shapes(source: OriginalSource, text_config: Any) -> dict[str, torch.Size]:
+def expected_shapes(source: OriginalSource, text_config: Any) -> dict[str, torch.Size]:
     """Return the original names and the shapes of all weights that the model has."""
     from transformers import AutoModelForCausalLM, CLIPVisionModel
 
