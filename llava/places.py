@@ -108,3 +108,24 @@ def to_file_name(text: str, reserved: frozenset[str] = frozenset()) -> str:
         return short
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{short}-{digest}" if short else digest
+
+
+def file_exists(path: str | Path) -> bool:
+    """Tell whether a file is there; a name that no file can have names none.
+
+    Example:
+        >>> file_exists("x" * 1000), file_exists("a\\0b")
+        (False, False)
+    """
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def expand_home(path: str | Path) -> Path:
+    """Return a path with `~` put in full; as it is where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -14,6 +14,7 @@ from llava.cli import evaluate, machine, models, protect
 from llava.cli.config import join_lists
 from llava.errors import FailedRunError, InputError
 from llava.process import end_process, leave
+from llava.terminal import clean_text
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -96,7 +97,7 @@ def _end_interrupted() -> int:
 
 def _fail(message: str, code: int) -> int:
     """Print one line to stderr and return the exit code."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {clean_text(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from llava.fields import Fields
+
 
 class ImageType(str, Enum):
     """How a question reaches the model.
@@ -85,18 +87,48 @@ class Question:
         }
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> Question:
-        """Rebuild a question from its JSON form."""
+    def from_dict(cls, row: dict[str, Any], where: str = "question") -> Question:
+        """Rebuild a question from its JSON form.
+
+        Args:
+            row: The JSON form.
+            where: File and line, for messages.
+
+        Raises:
+            InputError: When a field is missing or of another type.
+        """
+        fields = Fields(row, where)
         return cls(
-            benchmark=row["benchmark"],
-            scenario=row["scenario"],
-            id=row["id"],
-            image_type=ImageType(row["image_type"]),
-            prompt=row["prompt"],
-            image=row.get("image"),
-            harmful=row.get("harmful", True),
-            fields=row.get("fields") or {},
+            benchmark=fields.text("benchmark"),
+            scenario=fields.text("scenario"),
+            id=fields.text("id"),
+            image_type=ImageType(fields.text("image_type", choices=[kind.value for kind in ImageType])),
+            prompt=fields.text("prompt"),
+            image=fields.text("image", None),
+            harmful=fields.flag("harmful", True),
+            fields=fields.mapping("fields", {}) if row.get("fields") is not None else {},
         )
+
+
+@dataclass(frozen=True)
+class GuardFailure:
+    """A part of the protector that failed at a response, or gave something that is no answer."""
+
+    part: str
+    """`detector` or `detoxifier`."""
+    error: str
+    """Type of the error, e.g. `OutOfMemoryError`."""
+    message: str
+    """The error's own words, as one line."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"part": self.part, "error": self.error, "message": self.message}
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> GuardFailure:
+        """Rebuild a failure from its JSON form."""
+        return cls(part=row["part"], error=row["error"], message=row["message"])
 
 
 @dataclass(frozen=True)
@@ -114,10 +146,12 @@ class GuardResult:
     action: Action
     """What was done."""
     reason: str | None = None
-    """Why a response was withheld, or why a rewrite was turned down."""
+    """Why a response was withheld, or why a rewrite was turned down, for people to read."""
+    failure: GuardFailure | None = None
+    """What failed, where it was no judgement of the text; None otherwise."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
+        """Return the JSON form; a failure is written only where there was one."""
         return {
             "text": self.text,
             "original_text": self.original_text,
@@ -125,6 +159,7 @@ class GuardResult:
             "flagged": self.flagged,
             "action": self.action.value,
             "reason": self.reason,
+            **({"failure": self.failure.to_dict()} if self.failure else {}),
         }
 
     @classmethod
@@ -137,6 +172,7 @@ class GuardResult:
             flagged=row["flagged"],
             action=Action(row["action"]),
             reason=row.get("reason"),
+            failure=GuardFailure.from_dict(row["failure"]) if row.get("failure") else None,
         )
 
 
@@ -149,6 +185,11 @@ class Record:
     guard: GuardResult | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of each stage (`generate`, `guard`), this record's share of its batch, in seconds."""
+    refusal: str | None = None
+    """Why the model's server turned the question down, which has an empty response then; None when it did not."""
+    unanswered: str | None = None
+    """What came in place of an answer (cut before its first word, reasoning alone); None when there is an answer. Such
+    a record has an empty response and is unscored: nobody knows what the model would have said."""
 
     @property
     def key(self) -> RecordKey:
@@ -156,12 +197,17 @@ class Record:
         return self.question.key
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form: the question's fields at the top level, then response and guard."""
+        """Return the JSON form: the question's fields at the top level, then response and guard.
+
+        A refusal, and what came in place of an answer, are written only where there was one.
+        """
         return {
             **self.question.to_dict(),
             "response": self.response,
             "guard": self.guard.to_dict() if self.guard else None,
             "seconds": self.seconds,
+            **({"refusal": self.refusal} if self.refusal is not None else {}),
+            **({"unanswered": self.unanswered} if self.unanswered is not None else {}),
         }
 
     @classmethod
@@ -172,6 +218,8 @@ class Record:
             response=row["response"],
             guard=GuardResult.from_dict(row["guard"]) if row.get("guard") else None,
             seconds=row.get("seconds") or {},
+            refusal=row.get("refusal"),
+            unanswered=row.get("unanswered"),
         )
 
 
@@ -191,6 +239,21 @@ class Verdict:
         return {"judge": self.judge, "unsafe": self.unsafe, "score": self.score}
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> Verdict:
-        """Rebuild a verdict from its JSON form."""
-        return cls(judge=row["judge"], unsafe=row["unsafe"], score=row.get("score"))
+    def from_dict(cls, row: dict[str, Any], where: str = "verdict") -> Verdict:
+        """Rebuild a verdict from its JSON form.
+
+        Args:
+            row: The JSON form.
+            where: File and line, for messages.
+
+        Raises:
+            InputError: When a field is missing or of another type.
+        """
+        fields = Fields(row, where)
+        if "unsafe" not in fields:
+            raise fields.refuse("unsafe", "true, false or null")
+        return cls(
+            judge=fields.text("judge"),
+            unsafe=fields.flag("unsafe", None),
+            score=fields.number("score", None, least=0, most=1),
+        )

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import InputError
-from llava.model.adapter_config import HEADS, build_lora_config, has_head, open_adapter_weights
 from llava.model.failures import describe_error
+from llava.model.files.adapter import HEADS, build_lora_config, has_head, open_adapter_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from llava.model.tensor_files import SafetensorsFile, TorchFile
+    from llava.model.files.tensors import SafetensorsFile, TorchFile
 
 PREFIX = "base_model.model."
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<factor>A|B|embedding_A|embedding_B)(\.weight)?")

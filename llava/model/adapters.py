@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llava.errors import FailedRunError
 from llava.model.adapter_check import check_adapter
-from llava.model.adapter_config import (
+from llava.model.files.adapter import (
     CONFIG_FILE,
     build_lora_config,
     has_head,
@@ -63,5 +63,6 @@ def load_adapter(model: nn.Module, folder: str | Path, base: str, *, trainable: 
     config.inference_mode = not trainable
     with quiet_transformers(), explain_loading(f"adapter {folder}", "copy the folder again"):
         if rows is not None:
-            model.resize_token_embeddings(rows, mean_resizing=False)
+            resizable: Any = model
+            resizable.resize_token_embeddings(rows, mean_resizing=False)
         return PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=trainable)

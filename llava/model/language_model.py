@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.model.cache import build_once, cache_dir, folder_fingerprint
-from llava.model.model_files import read_model_config
+from llava.model.files.model import read_model_config
 
 DTYPES = ("float32", "bfloat16", "float16")
 

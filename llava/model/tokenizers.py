@@ -1,10 +1,12 @@
-"""The one place that loads a language model's tokenizer."""
+"""The one place that loads a language model's tokenizer, and the locks under which threads use one together."""
 
 from __future__ import annotations
 
 import json
+import threading
+import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llava.errors import InputError
 from llava.fields import Fields
@@ -16,8 +18,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-def load_tokenizer(folder: str, rows: int | None = None) -> PreTrainedTokenizerFast:
-    """Load a fast tokenizer, padding on the right with its pad token or else with eos, as released detectors do.
+LOCKS: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKeyDictionary()
+"""One for each tokenizer in use; gone with it."""
+GUARD_OF_LOCKS = threading.Lock()
+
+
+def hold_tokenizer(tokenizer: Any) -> threading.RLock:
+    """Return the lock of a tokenizer, for a `with` statement around everything that is done with it.
+
+    A fast tokenizer is one Rust object that notes how it pads last: two threads that use it in different ways at once
+    end with "Already borrowed", or one of them is padded like the other.
+    """
+    with GUARD_OF_LOCKS:
+        return LOCKS.setdefault(tokenizer, threading.RLock())
+
+
+def load_tokenizer(
+    folder: str, rows: int | None = None, *, padding_side: str = "right", trust_remote_code: bool = False
+) -> PreTrainedTokenizerFast:
+    """Load a fast tokenizer, padding with its pad token or else with eos, as released detectors do.
 
     Tokens that were added behind the network's embeddings (a `[PAD]` that was never trained) are taken out: they would
     be read beyond the end of a matrix. Their text is then text like any other.
@@ -25,6 +44,8 @@ def load_tokenizer(folder: str, rows: int | None = None) -> PreTrainedTokenizerF
     Args:
         folder: Folder of a model or an adapter, or a hub id.
         rows: Rows of the network's token embeddings; None reads them from the folder's config.json where it has one.
+        padding_side: `right`, or `left` for generation.
+        trust_remote_code: Run Python code that comes with it.
 
     Raises:
         InputError: When there is none, or only a slow one, or one of another model.
@@ -33,7 +54,7 @@ def load_tokenizer(folder: str, rows: int | None = None) -> PreTrainedTokenizerF
 
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
             tokenizer("Some text.")  # a limit that is no number, say, would be met here first
     except Exception as error:  # noqa: BLE001 - its files come from others and lead anywhere
         raise InputError(
@@ -44,7 +65,7 @@ def load_tokenizer(folder: str, rows: int | None = None) -> PreTrainedTokenizerF
     rows = rows if rows is not None else count_rows(Path(folder))
     if rows is not None and max(tokenizer.get_vocab().values(), default=0) >= rows:
         tokenizer = remove_tokens_from(tokenizer, rows, folder)
-    tokenizer.padding_side = "right"
+    tokenizer.padding_side = padding_side
     if tokenizer.eos_token is None:
         raise InputError(f"the tokenizer in {folder} has no eos token; copy the model's own tokenizer files there")
     if tokenizer.pad_token is None:

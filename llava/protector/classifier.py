@@ -154,7 +154,8 @@ def load_sequence_classifier(
     Raises:
         InputError: When `base` is no checkpoint, has another head, or lacks weights.
     """
-    config = read_classifier_config(base, num_layers=num_layers, with_head=with_head)
+    trust = bool(options.get("trust_remote_code", False))
+    config = read_classifier_config(base, num_layers=num_layers, with_head=with_head, trust_remote_code=trust)
     # What is missing is checked below; the layers left out on purpose need no warning.
     with quiet_transformers(), explain_loading(f"text classifier {base}", "check the checkpoint"):
         model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -167,18 +168,20 @@ def load_sequence_classifier(
     return model
 
 
-def read_classifier_config(base: str, *, num_layers: int | None = None, with_head: bool = False) -> PreTrainedConfig:
+def read_classifier_config(
+    base: str, *, num_layers: int | None = None, with_head: bool = False, trust_remote_code: bool = False
+) -> PreTrainedConfig:
     """Return the config that `load_sequence_classifier` loads with; the arguments are the same.
 
     Raises:
         InputError: When `base` is no checkpoint, or has another head.
     """
     with explain_loading(f"text classifier {base}", "check the checkpoint"):
-        config = AutoConfig.from_pretrained(base)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
         labels = config.num_labels
     if with_head and labels != 1:
         raise InputError(f"{base} has {labels} labels; a harm detector has one logit")
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING and not trust_remote_code:
         raise InputError(f"{base} ({config.model_type}) is no language model that can classify; check the checkpoint")
     config.num_labels = 1
     if num_layers is not None:

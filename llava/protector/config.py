@@ -87,7 +87,8 @@ class ProtectorConfig:
             kind: What the caller needs, `detector` or `detoxifier`.
 
         Raises:
-            InputError: When the file is corrupt, has unknown keys, or belongs to the other kind.
+            InputError: When the file is corrupt, has unknown keys or values of the wrong type, or belongs to the other
+                kind.
         """
         path = Path(folder) / CONFIG_NAME
         values: dict[str, Any] = {}

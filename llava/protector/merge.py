@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from llava.errors import InputError
 from llava.model.adapters import MergeError, check_adapter, load_adapter, read_adapter_config
 from llava.model.embedded.stack import BASE_ID, EMBEDDED, resolve_base_name
+from llava.model.files.model import check_model_files
 from llava.model.hub import fetch
 from llava.model.language_model import language_model_folder
-from llava.model.model_files import check_model_files
 from llava.model.quiet import quiet_transformers
 from llava.model.tokenizers import load_tokenizer
 from llava.places import check_new_folder

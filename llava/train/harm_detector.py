@@ -42,6 +42,7 @@ from llava.train.base import (
 )
 from llava.train.lora import add_adapter
 from llava.train.losses import bce_loss, max_over_windows, pairwise_loss
+from llava.train.paper import apply_paper
 from llava.train.rows.detector import DetectorCollator, EncodedRow, balance_factors, encode_rows, form_units
 from llava.train.rows.sampling import MixtureSamplerMixin
 from llava.train.rows.selection import load_split
@@ -131,7 +132,9 @@ class DetectorTrainer(MixtureSamplerMixin, Trainer):
 def train(argv: list[str] | None = None) -> None:
     """Train a detector as the command line says."""
     detector, data, model_arguments, training = parse_arguments(
-        (DetectorArguments, DataArguments, ModelArguments, RunArguments), argv, "Train a harm detector."
+        (DetectorArguments, DataArguments, ModelArguments, RunArguments),
+        apply_paper("detector", argv),
+        "Train a harm detector. --paper takes the paper's recipe, with DeepSpeed where it and a GPU are there.",
     )
     config = ProtectorConfig(
         kind="detector",
@@ -146,14 +149,15 @@ def train(argv: list[str] | None = None) -> None:
     train_rows, held_out_rows = load_split(data, load_detector_rows)
     folder, base_name = resolve_base(model_arguments)
     tokenizer = load_tokenizer(folder)
+    sources = [part.name for part in parse_mixture(data.train_data)]
     encoded = encode_rows(
         tokenizer,
         config,
         train_rows,
         max_windows=detector.max_windows or None,
         prompt_dropout=detector.prompt_dropout,
-        weights=parse_by_source(detector.loss_weights, "--loss-weights"),
-        label_smoothing=parse_by_source(detector.label_smoothing, "--label-smoothing"),
+        weights=parse_by_source(detector.loss_weights, "--loss-weights", sources),
+        label_smoothing=parse_by_source(detector.label_smoothing, "--label-smoothing", sources),
     )
     # As at inference: all windows, the prompt in its place.
     held_out = encode_rows(tokenizer, config, held_out_rows, max_windows=None)

@@ -20,12 +20,12 @@ from transformers import AutoTokenizer
 
 from llava.model.adapter_check import check_adapter
 from llava.model.embedded.stack import VISION_DESCRIPTION, read_vision_description
+from llava.model.files.model import check_model_files
+from llava.model.files.tensors import iter_tensors, read_tensors, weight_files
 from llava.model.llava_checkpoints.format import recognise
 from llava.model.llava_checkpoints.source import LoraDeltas, OriginalSource
 from llava.model.llava_checkpoints.to_hf import expected_shapes
 from llava.model.loading import load_processor
-from llava.model.model_files import check_model_files
-from llava.model.tensor_files import iter_tensors, read_tensors, weight_files
 from llava.model.tokenizers import load_tokenizer
 from llava.protector.checkpoints import build_network_without_weights, open_checkpoint
 from llava.protector.config import CONFIG_NAME, ProtectorConfig, read_positive_label

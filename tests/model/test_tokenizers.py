@@ -65,7 +65,7 @@ def test_an_adapters_own_embeddings_resize_the_bases(tiny_detector, tiny_lm, tmp
     check_checkpoint("detector", str(folder))
     assert load_checkpoint_tokenizer(open_checkpoint("detector", str(folder))).pad_token_id == rows - 1
     detector = HarmDetector.from_pretrained(folder, dtype="float32")
-    assert detector.classifier.get_input_embeddings().weight.shape[0] == rows
+    assert detector.classifier.get_input_embeddings().num_embeddings == rows
     # The new row pads, and what pads is masked: texts without it score as before.
     texts = ([PAIRS[0][0], "Mix flour and water, then wait an hour."], PAIRS[1])
     plain = HarmDetector.from_pretrained(tiny_detector, dtype="float32").score(*texts)

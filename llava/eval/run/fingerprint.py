@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,58 +11,9 @@ from llava.errors import InputError
 from llava.eval.run.planning import hash_questions
 from llava.eval.run.settings import AUTO, GenerationSettings
 from llava.files import read_json
+from llava.model.identity import Checkpoint
 
 RUN_FILE = "run.json"
-WHOLE_FILE_BYTES = 1 << 20
-SAMPLES = 8
-SAMPLE_BYTES = 1 << 16
-CHECKPOINT_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".gguf"}
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model, detector or detoxifier as the user named it, and where it lies."""
-
-    name: str
-    """As given: a folder, a hub name, or `embedded`."""
-    path: str
-    """What `from_pretrained` gets."""
-    digest: str | None
-    """Digest of the folder's content; None for a hub name."""
-
-    def to_dict(self) -> dict[str, str | None]:
-        """Return the JSON form."""
-        return {"name": self.name, "path": self.path, "digest": self.digest}
-
-
-def identify_checkpoint(name: str, path: str) -> Checkpoint:
-    """Describe the checkpoint `name` that was found at `path` (a folder or a hub name)."""
-    folder = Path(path)
-    if folder.is_dir():
-        return Checkpoint(name, str(folder.resolve()), digest_folder(folder))
-    return Checkpoint(name, path, None)
-
-
-def digest_folder(folder: Path) -> str:
-    """Return a digest that changes when a checkpoint is retrained or replaced, in well under a second.
-
-    Small files count whole. Of a large weight file the size and eight evenly spaced samples count: hashing 14 GB at
-    every start would take longer than loading it, and training moves every sample.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.suffix not in CHECKPOINT_SUFFIXES:
-            continue
-        size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as stream:
-            if size <= WHOLE_FILE_BYTES:
-                digest.update(stream.read())
-                continue
-            for sample in range(SAMPLES):
-                stream.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
-                digest.update(stream.read(SAMPLE_BYTES))
-    return digest.hexdigest()
 
 
 def build_fingerprint(
@@ -93,6 +42,8 @@ def build_fingerprint(
     return {
         **{part: found.to_dict() if found else None for part, found in checkpoints.items()},
         "backend": "endpoint" if settings.endpoint else "transformers",
+        "base": settings.base,
+        "vision_tower": settings.vision_tower,
         "threshold": settings.threshold,
         "benchmark": settings.benchmark,
         "scenarios": list(settings.scenarios) if settings.scenarios else None,

@@ -6,7 +6,9 @@ import itertools
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,16 @@ from llava.errors import InputError
 from llava.eval.judges.base import Judge, JudgeOptions
 from llava.eval.judges.chat import ChatJudge, Estimate
 from llava.eval.judges.harm_scores import summarize_scores
-from llava.eval.judges.registry import CHAT, KeywordJudge, build_judge, name_file
+from llava.eval.judges.registry import CHAT, build_judge, name_file
 from llava.eval.run.fingerprint import describe, read_run
 from llava.eval.run.records import load_records
 from llava.eval.run.settings import require_seconds
 from llava.eval.scoring.metrics import Judged, cohen_kappa, shown_text, summarize
+from llava.eval.scoring.remarks import list_notes, list_warnings
 from llava.eval.scoring.verdicts import VERDICTS_FOLDER, judge_records, list_questions
 from llava.files import read_json, write_json
 from llava.model.answering.client import TIMEOUT
+from llava.model.options import LoadOptions, collect_options
 
 SUMMARY_FILE = "summary.json"
 MERGED_FILE = "merged.json"
@@ -35,11 +39,11 @@ logger = logging.getLogger(__name__)
 def score_run(
     folder: str | Path,
     judges: Sequence[str] | None = None,
+    options: LoadOptions | None = None,
     *,
-    device: str | None = None,
-    dtype: str = "auto",
     prices: tuple[float, float] | None = None,
     request_timeout: float = TIMEOUT,
+    **keywords: Any,
 ) -> dict[str, Any]:
     """Judge the records of a finished run and write its summary.
 
@@ -48,10 +52,10 @@ def score_run(
     Args:
         folder: Folder of the run.
         judges: Specifications, see `build_judge`; the first one makes the headline. None stands for `keyword`.
-        device: Torch device of judges that are models; None detects it.
-        dtype: Floating-point type of judges that are models.
+        options: How judges that are models are loaded; None stands for the defaults.
         prices: For a million tokens sent and received, named with what a chat judge will be asked.
         request_timeout: Seconds that one answer of a chat judge may take.
+        keywords: Fields of `LoadOptions` by name, such as `device` and `dtype`; they win over `options`.
 
     Returns:
         The content of `summary.json`.
@@ -65,8 +69,9 @@ def score_run(
     records = load_records(folder)
     run = read_run(folder) or {}
     detector = run.get("settings", {}).get("detector")
-    options = JudgeOptions(detector, device, dtype, require_seconds(request_timeout))
-    built = build_judges(check_judges(judges), options)
+    loading = asdict(collect_options(options, keywords))
+    judging = JudgeOptions(**loading, detector=detector, request_timeout=require_seconds(request_timeout))
+    built = build_judges(check_judges(judges), judging)
     for judge in built:
         if isinstance(judge, ChatJudge):
             logger.warning(judge.estimate(list_questions(folder, records, judge)).describe(prices))
@@ -161,6 +166,7 @@ def build_summary(
         **by_judge[headline],
         "protector": {**overall, "threshold": run.get("threshold", settings.get("threshold"))} if overall else None,
         "harm_scores": summarize_scores(records),
+        "failures": count_failures(records),
         "model": settings.get("model"),
         "detector": settings.get("detector"),
         "detoxifier": settings.get("detoxifier"),
@@ -179,7 +185,7 @@ def build_summary(
         "settings": {name: describe(value) for name, value in run.get("fingerprint", {}).items()},
         "device": run.get("device"),
         "notes": list_notes(run),
-        "warnings": list_warnings(run, judges),
+        "warnings": list_warnings(run, records, judges),
     }
 
 
@@ -212,33 +218,20 @@ def collect_opinions(rows: Sequence[Judged]) -> dict[tuple[str, str], bool]:
     return opinions
 
 
-def list_notes(run: dict[str, Any]) -> list[str]:
-    """Return what a reader must know about model and benchmark, in plain sentences."""
-    benchmark = run.get("benchmark", {})
-    notes = [*run.get("model_notes", []), *benchmark.get("notes", [])]
-    missing = benchmark.get("missing_images", [])
-    if missing:
-        notes.append(f"{len(missing)} images of the benchmark were missing; their questions were left out")
-    return notes
+def count_failures(records: Sequence[Record]) -> dict[str, Any]:
+    """Return what was no answer and no judgement: questions that were turned down, responses at which a part failed.
 
-
-def list_warnings(run: dict[str, Any], judges: Sequence[Judge]) -> list[str]:
-    """Return what bends the numbers, one sentence each."""
-    fingerprint = run.get("fingerprint", {})
-    guard = fingerprint.get("detector")
-    warnings = []
-    for judge in judges:
-        if guard and judge.identity.partition("@")[0] in (guard["digest"], guard["path"]):
-            warnings.append(
-                f"judge {judge.name} is the detector that guarded this run: it flatters the protector; "
-                "add an independent judge"
-            )
-        if judge.name == KeywordJudge.name and fingerprint.get("detoxifier"):
-            warnings.append(
-                "judge keyword calls every answer unsafe that is not a refusal, harmless rewrites too: "
-                "it is hard on the detoxifier; add a judge that reads the answer"
-            )
-    return warnings
+    Returns:
+        `refused`: how many questions the model's server turned down; `unanswered`: to how many something else than an
+        answer came; `guard`: how many responses the detector or the detoxifier failed at, by part and type of error.
+    """
+    failures = [record.guard.failure for record in records if record.guard and record.guard.failure]
+    guard = Counter(f"{failure.part} {failure.error}" for failure in failures)
+    return {
+        "refused": sum(record.refusal is not None for record in records),
+        "unanswered": sum(record.unanswered is not None for record in records),
+        "guard": dict(sorted(guard.items())),
+    }
 
 
 def write_merged(folder: Path, records: Sequence[Record]) -> None:

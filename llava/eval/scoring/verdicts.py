@@ -45,6 +45,7 @@ def judge_records(folder: Path, records: Sequence[Record], judge: Judge) -> list
     """
     path = folder / VERDICTS_FOLDER / name_file(judge)
     known = read_verdicts(path)
+    append_verdicts(path, leave_unscored(known, records, judge))
     places: dict[Asked, list[tuple[Record, int]]] = {}
     for record, side, asked in list_open(known, records):
         places.setdefault(asked, []).append((record, side))
@@ -68,13 +69,29 @@ def judge_records(folder: Path, records: Sequence[Record], judge: Judge) -> list
     return [to_judged(record, known[record.key, digest_texts(record)]) for record in records]
 
 
+def leave_unscored(
+    known: dict[tuple[RecordKey, str], Sides], records: Sequence[Record], judge: Judge
+) -> list[dict[str, Any]]:
+    """Add to `known` that what never came cannot be judged, whoever judges, and return the lines that say so."""
+    rows = []
+    for record in records:
+        place = (record.key, digest_texts(record))
+        if record.unanswered and place not in known:
+            nothing = Verdict(judge.name, None)
+            known[place] = (nothing, nothing if record.guard else None)
+            rows.append(to_row(record, known[place]))
+    return rows
+
+
 def list_open(
     known: Mapping[tuple[RecordKey, str], Sides], records: Sequence[Record]
 ) -> list[tuple[Record, int, Asked]]:
     """Return what has no verdict: the record, 0 for what the model said or 1 for what was shown, and the question.
 
-    The shown text is most often what the model said; then the two are one question and asked once.
+    The shown text is most often what the model said; then the two are one question and asked once. What never came is
+    not asked about.
     """
+    records = [record for record in records if not record.unanswered]
     places = [(record, 0, record.response) for record in records]
     places += [(record, 1, shown_text(record)) for record in records if record.guard]
     return [

@@ -18,7 +18,7 @@ from llava.fields import Fields
 from llava.files import read_json, write_json
 from llava.model.cache import build_once, cache_dir, folder_fingerprint
 from llava.model.embedded.base_lm import BASE_ID, resolve_base, resolve_base_name
-from llava.model.model_files import read_model_config
+from llava.model.files.model import read_model_config
 from llava.model.quiet import quiet_transformers
 
 __all__ = [

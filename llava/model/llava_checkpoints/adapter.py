@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import InputError
-from llava.model.adapter_config import CONFIG_FILE, is_adapter, open_adapter_weights, read_adapter_config
 from llava.model.adapters import load_adapter
 from llava.model.embedded.stack import EMBEDDED
+from llava.model.files.adapter import CONFIG_FILE, is_adapter, open_adapter_weights, read_adapter_config
+from llava.model.files.model import read_model_config
 from llava.model.hub import fetch, locate
 from llava.model.llava_checkpoints.format import is_original_config
-from llava.model.model_files import read_model_config
 
 PROTECTOR_FILE = "protector_config.json"
 """What lies beside a detector or detoxifier; `llava/protector/config.py` writes it."""

@@ -17,6 +17,7 @@ from llava.errors import InputError
 from llava.files import write_json
 from llava.model.cache import build_once, cache_dir, folder_fingerprint
 from llava.model.embedded.base_lm import resolve_base_name
+from llava.model.files.model import read_model_config
 from llava.model.hub import fetch
 from llava.model.llava_checkpoints.format import (
     IMAGE_START_TOKEN,
@@ -28,7 +29,6 @@ from llava.model.llava_checkpoints.format import (
 )
 from llava.model.llava_checkpoints.source import HUB_PATTERNS, OriginalSource
 from llava.model.llava_checkpoints.to_original import ARCHITECTURES, original_projector
-from llava.model.model_files import read_model_config
 
 
 def composed_folder(base: str, vision_tower: str, *, seed: int = 0, prompt_version: str | None = None) -> Path:

@@ -15,8 +15,8 @@ from typing import Any
 from llava.errors import InputError
 from llava.fields import Fields, describe_value
 from llava.model.failures import explain_loading
-from llava.model.model_files import CONFIG_NAME, REMEDY, read_model_config
-from llava.model.tensor_files import tensor_keys, weight_files
+from llava.model.files.model import CONFIG_NAME, REMEDY, read_model_config
+from llava.model.files.tensors import tensor_keys, weight_files
 
 IMAGE_TOKEN = "<image>"  # noqa: S105 - a token of the vocabulary, not a secret
 IMAGE_PATCH_TOKEN = "<im_patch>"  # noqa: S105

@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from llava.model.files.tensors import iter_tensors
 from llava.model.llava_checkpoints.format import IMAGE_TOKEN_INDEX, PROJECTOR_PREFIX, TOWER_PREFIX, Kind, tower_key
 from llava.model.llava_checkpoints.source import OriginalSource
 from llava.model.quiet import quiet_transformers
-from llava.model.tensor_files import iter_tensors
 
 SLICE = 8192
 """Rows of a matrix that are widened together."""
@@ -159,7 +159,7 @@ def single_precision(model: nn.Module) -> Iterator[None]:
         if type(module) is nn.Embedding:
             handles.append(module.register_forward_hook(lambda module, inputs, output: output.float()))
         elif type(module) is nn.Linear and module.out_features > SLICE:
-            module.forward = functools.partial(sliced_linear, module)
+            module.forward = functools.partial(sliced_linear, module)  # type: ignore[method-assign]
             sliced.append(module)
         else:
             handles += [module.register_forward_pre_hook(widen), module.register_forward_hook(restore)]

@@ -13,9 +13,11 @@ import torch
 
 from llava.errors import InputError
 from llava.model.adapter_check import check_adapter
-from llava.model.adapter_config import read_adapter_config
 from llava.model.embedded.base_lm import resolve_base_name
 from llava.model.failures import explain_loading
+from llava.model.files.adapter import read_adapter_config
+from llava.model.files.model import CONFIG_NAME, check_model_files, read_model_config
+from llava.model.files.tensors import iter_tensors, read_tensors, tensor_keys, weight_files
 from llava.model.hub import fetch
 from llava.model.llava_checkpoints.format import (
     ADAPTER_FILES,
@@ -25,8 +27,6 @@ from llava.model.llava_checkpoints.format import (
     OriginalCheckpoint,
     tower_key,
 )
-from llava.model.model_files import CONFIG_NAME, check_model_files, read_model_config
-from llava.model.tensor_files import iter_tensors, read_tensors, tensor_keys, weight_files
 
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja"]
 TOWER_PARTS = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")

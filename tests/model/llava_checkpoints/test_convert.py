@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 
 from llava.cli.app import main
 from llava.errors import InputError
+from llava.model.files.tensors import iter_tensors, weight_files
 from llava.model.llava_checkpoints import parity
 from llava.model.llava_checkpoints.convert import convert_checkpoint
 from llava.model.llava_checkpoints.format import recognise
 from llava.model.llava_checkpoints.parity import OriginalLlava, logit_difference
 from llava.model.llava_checkpoints.source import OriginalSource
 from llava.model.loading import load_mllm
-from llava.model.tensor_files import iter_tensors, weight_files
 
 FORMS = [
     *("v15_bin", "v15_safetensors", "v15_half", "v1_linear", "tower_inside"),

@@ -11,12 +11,12 @@ from torch.nn.functional import linear
 from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from llava.errors import InputError
+from llava.model.files.tensors import iter_tensors, weight_files
 from llava.model.llava_checkpoints.convert import convert_checkpoint
 from llava.model.llava_checkpoints.format import recognise
 from llava.model.llava_checkpoints.parity import logit_difference
 from llava.model.llava_checkpoints.source import OriginalSource
 from llava.model.llava_checkpoints.to_hf import hf_tensors, write_hf
-from llava.model.tensor_files import iter_tensors, weight_files
 from tests.model.damage import edit_json
 from tests.model.original_checkpoints import HIDDEN, write_shards, write_tower, write_v15
 

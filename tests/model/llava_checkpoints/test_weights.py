@@ -7,8 +7,8 @@ import json
 import torch
 from safetensors.torch import load_file
 
+from llava.model.files.tensors import iter_tensors, weight_files
 from llava.model.llava_checkpoints.weights import ShardWriter
-from llava.model.tensor_files import iter_tensors, weight_files
 
 WEIGHTS = {f"layer.{i}": torch.arange(6.0).reshape(2, 3) + i for i in range(5)}
 
