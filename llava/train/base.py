@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,8 +225,13 @@ def save_checkpoint(
         save_arguments(folder, arguments)
 
 
-def parse_by_source(text: str, flag: str) -> dict[str, float]:
+def parse_by_source(text: str, flag: str, sources: Collection[str] | None = None) -> dict[str, float]:
     """Read `SOURCE=NUMBER,SOURCE=NUMBER`.
+
+    Args:
+        text: What was given.
+        flag: The option, for messages.
+        sources: Names that sources have; another one is warned of, for it changes nothing.
 
     Example:
         >>> parse_by_source("hh_harmless_pairs=0.2,other=1", "--loss-weights")
@@ -241,4 +246,7 @@ def parse_by_source(text: str, flag: str) -> dict[str, float]:
             name = ""
         if not name:
             raise InputError(f"{flag} has {item!r}; write SOURCE=NUMBER, separated by commas")
+    if unknown := [name for name in values if sources is not None and name not in sources]:
+        known = ", ".join(sources or ())
+        logger.warning("%s names %s, which is no source and changes nothing; sources are %s", flag, unknown[0], known)
     return values
