@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from llava.model.answering.client import ChatClient
@@ -23,7 +23,7 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(
         self,
         answer: Callable[[dict], str | dict | bytes | Iterator[bytes] | None],
-        failures: list[tuple] = (),
+        failures: Sequence[tuple] = (),
         *,
         refuse: Callable[[dict], int | tuple | None] = lambda request: None,
         lives: int | None = None,
