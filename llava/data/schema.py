@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from llava.fields import Fields
+
 
 class ImageType(str, Enum):
     """How a question reaches the model.
@@ -85,17 +87,27 @@ class Question:
         }
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> Question:
-        """Rebuild a question from its JSON form."""
+    def from_dict(cls, row: dict[str, Any], where: str = "question", remedy: str = "mend it") -> Question:
+        """Rebuild a question from its JSON form.
+
+        Args:
+            row: The JSON form.
+            where: File and line, for messages.
+            remedy: What the user can do, for messages.
+
+        Raises:
+            InputError: When a field is absent or of another type.
+        """
+        fields = Fields(row, where, remedy)
         return cls(
-            benchmark=row["benchmark"],
-            scenario=row["scenario"],
-            id=row["id"],
-            image_type=ImageType(row["image_type"]),
-            prompt=row["prompt"],
-            image=row.get("image"),
-            harmful=row.get("harmful", True),
-            fields=row.get("fields") or {},
+            benchmark=fields.text("benchmark"),
+            scenario=fields.text("scenario"),
+            id=fields.text("id"),
+            image_type=ImageType(fields.text("image_type", choices=[each.value for each in ImageType])),
+            prompt=fields.text("prompt"),
+            image=fields.text("image", None),
+            harmful=fields.flag("harmful", True),
+            fields=fields.mapping("fields", None) or {},
         )
 
 
@@ -128,15 +140,16 @@ class GuardResult:
         }
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> GuardResult:
-        """Rebuild a guard result from its JSON form."""
+    def from_dict(cls, row: dict[str, Any], where: str = "guard result", remedy: str = "mend it") -> GuardResult:
+        """Rebuild a guard result from its JSON form; what is raised is as for a question."""
+        fields = Fields(row, where, remedy)
         return cls(
-            text=row["text"],
-            original_text=row["original_text"],
-            harm_score=row["harm_score"],
-            flagged=row["flagged"],
-            action=Action(row["action"]),
-            reason=row.get("reason"),
+            text=fields.text("text"),
+            original_text=fields.text("original_text"),
+            harm_score=fields.number("harm_score", None, least=0, most=1),
+            flagged=fields.flag("flagged"),
+            action=Action(fields.text("action", choices=[each.value for each in Action])),
+            reason=fields.text("reason", None),
         )
 
 
@@ -165,13 +178,17 @@ class Record:
         }
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> Record:
-        """Rebuild a record from its JSON form."""
+    def from_dict(cls, row: dict[str, Any], where: str = "record", remedy: str = "mend it") -> Record:
+        """Rebuild a record from its JSON form; what is raised is as for a question."""
+        fields = Fields(row, where, remedy)
+        guard = fields.mapping("guard", None)
+        seconds = fields.mapping("seconds", None) or {}
+        stages = Fields(seconds, f"{where}, 'seconds'", remedy)
         return cls(
-            question=Question.from_dict(row),
-            response=row["response"],
-            guard=GuardResult.from_dict(row["guard"]) if row.get("guard") else None,
-            seconds=row.get("seconds") or {},
+            question=Question.from_dict(row, where, remedy),
+            response=fields.text("response"),
+            guard=None if guard is None else GuardResult.from_dict(guard, f"{where}, 'guard'", remedy),
+            seconds={stage: stages.number(stage, least=0) for stage in seconds},
         )
 
 
@@ -191,6 +208,11 @@ class Verdict:
         return {"judge": self.judge, "unsafe": self.unsafe, "score": self.score}
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> Verdict:
-        """Rebuild a verdict from its JSON form."""
-        return cls(judge=row["judge"], unsafe=row["unsafe"], score=row.get("score"))
+    def from_dict(cls, row: dict[str, Any], where: str = "verdict", remedy: str = "mend it") -> Verdict:
+        """Rebuild a verdict from its JSON form; what is raised is as for a question."""
+        fields = Fields(row, where, remedy)
+        return cls(
+            judge=fields.text("judge"),
+            unsafe=fields.flag("unsafe", None),
+            score=fields.number("score", None, least=0, most=1),
+        )

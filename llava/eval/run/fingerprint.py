@@ -10,11 +10,12 @@ from typing import Any
 
 from llava.data.schema import Question
 from llava.errors import InputError
+from llava.eval.run.description import parse_description
+from llava.eval.run.layout import RECORDS_FILE, RUN_FILE
 from llava.eval.run.planning import hash_questions
 from llava.eval.run.settings import AUTO, GenerationSettings
 from llava.files import read_json
 
-RUN_FILE = "run.json"
 WHOLE_FILE_BYTES = 1 << 20
 SAMPLES = 8
 SAMPLE_BYTES = 1 << 16
@@ -120,13 +121,13 @@ def read_run(output: Path) -> dict[str, Any] | None:
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output} is a file; give a folder")
     if not (output / RUN_FILE).exists():
-        if (output / "records.jsonl").exists():
+        if (output / RECORDS_FILE).exists():
             raise InputError(f"--output {output} holds records but no {RUN_FILE}; give an empty folder")
         return None
     run = read_json(output / RUN_FILE, "run file")
     if not isinstance(run, dict) or not isinstance(run.get("fingerprint"), dict):
         raise InputError(f"run file {output / RUN_FILE} has no 'fingerprint'; give another --output")
-    return run
+    return parse_description(run, f"run file {output / RUN_FILE}")
 
 
 def resolve_stored(settings: GenerationSettings, run: dict[str, Any] | None, name: str) -> Any:

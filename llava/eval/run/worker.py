@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 from llava.data.schema import GuardResult, Question, Record
 from llava.errors import FailedRunError, InputError
 from llava.eval.run.environment import name_device
-from llava.eval.run.job import FAILURE, INPUT_ERROR, Job, Outcome
+from llava.eval.run.job import FAILURE, FULL_DISK_STATUS, INPUT_ERROR, Job, Outcome, locate_outcome
 from llava.eval.run.planning import Batch, derive_seed, order_for_rank, split_batch
 from llava.eval.run.records import ShardWriter
 from llava.eval.run.settings import GenerationSettings
+from llava.files import explain_writing
 from llava.model.answering.client import Answer, ChatClient
 from llava.model.answering.endpoint import EndpointModel
 from llava.model.answering.window import map_window
@@ -65,7 +66,11 @@ def run_worker(job: Job, rank: int, local_rank: int | None = None) -> Outcome:
 
         traceback.print_exc()
         outcome.error, outcome.kind = f"{type(error).__name__}: {' '.join(str(error).split())}", FAILURE
-    outcome.write(job)
+    try:
+        outcome.write(job)
+    except (InputError, FailedRunError) as error:
+        # Most often the disk is full, and the outcome holds that error already.
+        outcome.error, outcome.kind = outcome.error or str(error), outcome.kind or FAILURE
     return outcome
 
 
@@ -296,12 +301,13 @@ def claim(folder: Path, batch: Batch, rank: int) -> bool:
         True when the batch is that process's now, or was set aside for it before; False when another has it.
     """
     path = folder / f"{batch.index:06d}"
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    except FileExistsError:
-        return path.read_text() == str(rank)
-    with os.fdopen(handle, "w") as stream:
-        stream.write(str(rank))
+    with explain_writing(path):
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            return path.read_text() == str(rank)
+        with os.fdopen(handle, "w") as stream:
+            stream.write(str(rank))
     return True
 
 
@@ -327,5 +333,6 @@ def main() -> None:
     follow_parent(sys.stdin)
     outcome = run_worker(job, int(sys.argv[1]))
     sys.stderr.flush()
+    stored = locate_outcome(job, outcome.rank).exists()
     # Not sys.exit: the thread that waits on standard input would hold up the interpreter's end.
-    os._exit(0 if outcome.error is None else 1)
+    os._exit(0 if outcome.error is None else 1 if stored else FULL_DISK_STATUS)

@@ -87,7 +87,7 @@ def test_loading_says_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match="is empty"):
         load_records(tmp_path)
     (tmp_path / "records.jsonl").write_text('{"benchmark": "b"}\n')
-    with pytest.raises(InputError, match="line 1 is not a record"):
+    with pytest.raises(InputError, match=r"records\.jsonl line 1 has no 'scenario' \(a text\); generate it again"):
         load_records(tmp_path)
     with pytest.raises(InputError, match="line 1 has no 'scenario'"):
         read_rows(tmp_path)

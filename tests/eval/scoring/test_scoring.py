@@ -13,8 +13,10 @@ from llava.data.schema import Record, Verdict
 from llava.errors import InputError
 from llava.eval.judges.base import JudgeOptions
 from llava.eval.judges.registry import build_judge
+from llava.eval.scoring.merged import name_folders
 from llava.eval.scoring.metrics import Judged
-from llava.eval.scoring.scoring import estimate_judging, measure_agreement, name_folders, read_summary, score_run
+from llava.eval.scoring.scoring import estimate_judging, measure_agreement, score_run
+from llava.eval.scoring.summary import read_summary
 from llava.files import write_json
 from tests.eval.build import ANSWER, REFUSED, build_mixed_run, build_record, build_run
 from tests.model.chat_server import ChatServer
