@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 LONGEST_MESSAGE = 500
 """Characters of a message at most: a name from a file may be of any length, a line on a terminal may not."""
 TAIL = 180
@@ -26,6 +28,18 @@ def to_one_line(message: str) -> str:
     return f"{line[: LONGEST_MESSAGE - TAIL - 3]} … {line[-TAIL:]}"
 
 
+def drop_traceback(message: str) -> str:
+    """Return the message of an error in a worker of a data loader, which comes with its whole traceback in front.
+
+    Example:
+        >>> drop_traceback("Caught InputError in a worker.\\nOriginal Traceback\\nllava.errors.InputError: bad row")
+        'bad row'
+    """
+    if not message.startswith("Caught ") or "Original Traceback" not in message:
+        return message
+    return re.sub(r"^[\w.]+: ", "", message.strip().splitlines()[-1])
+
+
 class InputError(ValueError):
     """Report bad input: a missing file, a corrupt row, the wrong checkpoint.
 
@@ -36,7 +50,7 @@ class InputError(ValueError):
 
     def __init__(self, message: str):
         """Keep the message as one line of at most `LONGEST_MESSAGE` characters."""
-        super().__init__(to_one_line(message))
+        super().__init__(to_one_line(drop_traceback(message)))
 
 
 class FailedRunError(RuntimeError):
@@ -47,4 +61,4 @@ class FailedRunError(RuntimeError):
 
     def __init__(self, message: str):
         """Keep the message as one line of at most `LONGEST_MESSAGE` characters."""
-        super().__init__(to_one_line(message))
+        super().__init__(to_one_line(drop_traceback(message)))

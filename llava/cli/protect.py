@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from llava.cli.options import Config, Detector, Device, Dtype, Threshold
-from llava.errors import InputError
 
 
 def detect(
@@ -16,7 +15,7 @@ def detect(
     output: Annotated[Path, typer.Option(help="JSONL to write: the rows with harm_score and flagged.")],
     detector: Detector = "embedded",
     threshold: Threshold = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Texts a forward pass.")] = 16,
     device: Device = None,
     dtype: Dtype = "auto",
     config: Config = None,
@@ -28,8 +27,6 @@ def detect(
 
     rows = read_responses(input)
     check_output_file(output)
-    if threshold is not None and not 0 < threshold <= 1:
-        raise InputError(f"--threshold {threshold} must be above 0 and at most 1")
     scorer = HarmDetector.from_pretrained(detector, device=device, dtype=dtype)
     done = write_rows(output, detect_rows(scorer, rows, threshold, batch_size), len(rows), "detect")
     typer.echo(f"{output}: {sum(row['flagged'] for row in done)} of {len(done)} responses flagged")
@@ -39,8 +36,8 @@ def detoxify(
     input: Annotated[Path, typer.Option(help="JSONL rows with response and, where known, prompt.")],
     output: Annotated[Path, typer.Option(help="JSONL to write: the rows with detoxified.")],
     detoxifier: Annotated[str, typer.Option(help="Detoxifier: 'embedded', a folder or a hub id.")] = "embedded",
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 8,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest rewrite in tokens.")] = 256,
+    batch_size: Annotated[int, typer.Option(help="Texts a forward pass.")] = 8,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest rewrite in tokens.")] = 256,
     device: Device = None,
     dtype: Dtype = "auto",
     config: Config = None,
@@ -69,7 +66,7 @@ def calibrate(
     ] = False,
     output: Annotated[Path | None, typer.Option(help="Folder to make: the calibrated copy.")] = None,
     in_place: Annotated[bool, typer.Option("--in-place", help="Change the detector's own folder instead.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Texts a forward pass.")] = 16,
     device: Device = None,
     dtype: Dtype = "auto",
     config: Config = None,

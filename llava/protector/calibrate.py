@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llava.bounds import check_bounds
 from llava.errors import InputError
 from llava.files import write_json
+from llava.places import check_new_folder, check_output_folder
 from llava.protector.calibration import Calibration, calibrate_scores, change_temperature
 
 if TYPE_CHECKING:
@@ -60,8 +62,7 @@ def calibrate_detector(
     from llava.protector.checkpoints import open_checkpoint
     from llava.protector.detector import HarmDetector
 
-    if not 0 <= false_positive_rate < 1:
-        raise InputError(f"--false-positive-rate is {false_positive_rate}; it must be in [0, 1)")
+    check_bounds("false_positive_rate", false_positive_rate)
     folder = open_checkpoint("detector", detector).folder
     check_target(folder, Path(detector), output, in_place)
     rows = read_rows(data, held_out)
@@ -119,8 +120,11 @@ def check_target(folder: Path, named: Path, output: Path | None, in_place: bool)
     if output is None:
         if not named.expanduser().is_dir():
             raise InputError(f"--in-place needs a detector in a folder of yours, not {named}; use --output")
-    elif output.is_file() or (output.is_dir() and any(output.iterdir())):
+        check_output_folder(folder)
+    elif output.is_dir() and any(output.iterdir()):
         raise InputError(f"--output {output} exists already; choose a new folder, or --in-place")
+    else:
+        check_new_folder(output)
 
 
 def write_calibrated(folder: Path, output: Path | None, write: Callable[[Path], None]) -> None:

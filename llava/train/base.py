@@ -18,6 +18,8 @@ from llava.errors import InputError
 from llava.files import write_text_atomic
 from llava.model.devices import pick_device, pick_dtype
 from llava.model.language_model import language_model_folder
+from llava.places import check_output_folder
+from llava.process import run_command
 from llava.protector.classifier import HarmClassifier
 from llava.protector.config import ProtectorConfig
 from llava.protector.merge import to_sequence_classifier
@@ -30,17 +32,12 @@ logger = logging.getLogger(__name__)
 
 
 def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] | None) -> int:
-    """Run a training command and turn bad input into one line on stderr and exit code 2."""
+    """Run a training command; what the user can mend is one line on stderr (exit codes as `run_command`)."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        train(argv)
-    except InputError as error:
-        # From a worker of the data loader comes its whole traceback, the message last.
-        message = str(error).strip().splitlines()[-1].removeprefix("llava.errors.InputError: ")
-        print(f"error: {message}", file=sys.stderr)
-        return 2
-    leave_world()
-    return 0
+    code = run_command(lambda: train(argv))
+    if code == 0:
+        leave_world()
+    return code
 
 
 def leave_world() -> None:
@@ -103,8 +100,7 @@ def prepare_output(folder: str, resume: bool) -> Path | None:
     if not folder:
         raise InputError("--output-dir is missing; give a folder for the checkpoint")
     path = Path(folder)
-    if path.is_file():
-        raise InputError(f"--output-dir {folder} is a file; give a folder")
+    check_output_folder(path)
     if resume:
         return newest_checkpoint(path)
     # Only one process looks: it may itself have begun to write when another gets here.

@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, fields
 from typing import Any
 
+from llava.bounds import flag
 from llava.data.schema import Record, RecordKey
 from llava.errors import InputError
-from llava.eval.run.settings import AUTO, GenerationSettings, flag
+from llava.eval.run.settings import AUTO, GenerationSettings
 from llava.eval.scoring.metrics import shown_text
 
 THUMBNAIL_PIXELS = 72

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llava.bounds import check_bounds
 from llava.data.schema import Record
 from llava.errors import InputError
 from llava.eval.judges.base import Judge, JudgeOptions
@@ -18,7 +19,6 @@ from llava.eval.judges.registry import CHAT, KeywordJudge, build_judge, name_fil
 from llava.eval.run.fingerprint import describe, read_run
 from llava.eval.run.layout import SUMMARY_FILE, VERDICTS_FOLDER, check_outputs
 from llava.eval.run.records import load_records
-from llava.eval.run.settings import require_seconds
 from llava.eval.scoring.merged import list_merged, write_merged
 from llava.eval.scoring.metrics import Judged, cohen_kappa, shown_text, summarize
 from llava.eval.scoring.verdicts import judge_records, list_questions, locate_verdicts
@@ -64,7 +64,7 @@ def score_run(
     records = load_records(folder)
     run = read_run(folder) or {}
     detector = run.get("settings", {}).get("detector")
-    options = JudgeOptions(detector, device, dtype, require_seconds(request_timeout))
+    options = JudgeOptions(detector, device, dtype, check_bounds("request_timeout", request_timeout))
     # Before a judge is loaded or asked: what it says must find its place.
     check_outputs(folder, [folder / SUMMARY_FILE, *list_merged(folder, records)])
     built = build_judges(check_judges(judges), options)
