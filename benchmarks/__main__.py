@@ -13,7 +13,7 @@ from benchmarks.measurement import Measurement
 from llava.eval.run.environment import fix_rounding
 from llava.files import write_json
 from llava.places import check_output_file
-from llava.process import run_command
+from llava.process import report_errors
 
 BENCHMARKS = {
     "evaluation": "benchmarks.evaluation",
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             rows.extend(measurement.to_dict() for measurement in modules[name].measure(options))
         write_json(options.output, rows)
 
-    if (code := run_command(measure)) != 0:
+    if (code := report_errors(measure)) != 0:
         return code
     for row in rows:
         holds = "holds" if row["holds"] else "does not hold"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llava.model.loading import load_mllm
     from llava.protector.detector import HarmDetector
     from llava.protector.detoxifier import Detoxifier
+    from llava.protector.guard import build_guard
     from llava.protector.protector import Protector
 
 __version__ = "0.1.0"
@@ -23,12 +24,22 @@ _HOMES = {
     "HarmDetector": "llava.protector.detector",
     "Detoxifier": "llava.protector.detoxifier",
     "Protector": "llava.protector.protector",
+    "build_guard": "llava.protector.guard",
     "GuardResult": "llava.data.schema",
     "Question": "llava.data.schema",
     "InputError": "llava.errors",
 }
 
-__all__ = ["Detoxifier", "GuardResult", "HarmDetector", "InputError", "Protector", "Question", "load_mllm"]
+__all__ = [
+    "Detoxifier",
+    "GuardResult",
+    "HarmDetector",
+    "InputError",
+    "Protector",
+    "Question",
+    "build_guard",
+    "load_mllm",
+]
 
 
 def __getattr__(name: str) -> Any:

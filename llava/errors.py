@@ -1,4 +1,4 @@
-"""The two exceptions whose message is all that the user needs: bad input, and a run that failed."""
+"""The exceptions whose message is all that the user needs: bad input, and a run that failed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,27 @@ TAIL = 180
 """Characters kept of the end when a message is cut: the remedy stands there."""
 
 
+def hide_credentials(text: str) -> str:
+    """Return a text without the user information of the addresses in it: what stands between `://` and the last `@`.
+
+    Example:
+        >>> hide_credentials("chat:m@http://me:secret@host/v1 is down")
+        'chat:m@http://host/v1 is down'
+    """
+
+    def hide(found: re.Match[str]) -> str:
+        word = found.group()
+        start, end = word.find("://"), word.rfind("@")
+        return word[: start + 3] + word[end + 1 :] if 0 <= start < end else word
+
+    return re.sub(r"\S+", hide, text)
+
+
 def to_one_line(message: str) -> str:
     """Return a message as one printable line of at most `LONGEST_MESSAGE` characters, cut in its middle.
 
-    Half surrogate pairs cannot be printed, and what is not printable could drive the terminal.
+    User information of addresses is left out. Half surrogate pairs cannot be printed, and what is not printable
+    could drive the terminal.
 
     Example:
         >>> to_one_line("row 3\\n is \\x1b[2Jbad")
@@ -23,21 +40,20 @@ def to_one_line(message: str) -> str:
     """
     line = " ".join(message.encode("utf-8", "replace").decode("utf-8").split())
     line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    line = hide_credentials(line)
     if len(line) <= LONGEST_MESSAGE:
         return line
     return f"{line[: LONGEST_MESSAGE - TAIL - 3]} … {line[-TAIL:]}"
 
 
-def drop_traceback(message: str) -> str:
-    """Return the message of an error in a worker of a data loader, which comes with its whole traceback in front.
+def take_last_words(message: str) -> str:
+    """Return a message without the traceback in front of it that another process's error comes with.
 
     Example:
-        >>> drop_traceback("Caught InputError in a worker.\\nOriginal Traceback\\nllava.errors.InputError: bad row")
-        'bad row'
+        >>> take_last_words("In worker 0. Traceback … llava.errors.InputError: image a.png is damaged")
+        'image a.png is damaged'
     """
-    if not message.startswith("Caught ") or "Original Traceback" not in message:
-        return message
-    return re.sub(r"^[\w.]+: ", "", message.strip().splitlines()[-1])
+    return message.rpartition(f"{__name__}.InputError: ")[2]
 
 
 class InputError(ValueError):
@@ -50,7 +66,11 @@ class InputError(ValueError):
 
     def __init__(self, message: str):
         """Keep the message as one line of at most `LONGEST_MESSAGE` characters."""
-        super().__init__(to_one_line(drop_traceback(message)))
+        super().__init__(to_one_line(take_last_words(message)))
+
+
+class HubError(InputError):
+    """Report a model or data set that is neither a local path nor to be had from the hub."""
 
 
 class FailedRunError(RuntimeError):
@@ -61,4 +81,4 @@ class FailedRunError(RuntimeError):
 
     def __init__(self, message: str):
         """Keep the message as one line of at most `LONGEST_MESSAGE` characters."""
-        super().__init__(to_one_line(drop_traceback(message)))
+        super().__init__(to_one_line(message))

@@ -27,8 +27,11 @@ def describe_failure(error: Exception) -> tuple[str, int] | None:
     return None if line is None else (line, FAILED)
 
 
-def run_command(command: Callable[[], object]) -> int:
-    """Run a command, and turn an error that a user can do something about into one line on stderr.
+def report_errors(command: Callable[[], object]) -> int:
+    """Run what a command does, and turn an error that a user can do something about into one line on stderr.
+
+    Args:
+        command: Does the work; what it returns is left aside.
 
     Returns:
         Exit code: 0 done, 1 failed, 2 bad input.

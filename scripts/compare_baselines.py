@@ -1,51 +1,6 @@
-"""Compare the shipped detector with simpler ones: python scripts/compare_baselines.py --data DIR
+"""The command of `llava/quality/commands/compare_baselines.py`; --help says what it takes."""
 
-DIR holds the training files that the detector's card names. Writes docs/detector_comparison.md; some minutes on a CPU.
-"""
-
-from __future__ import annotations
-
-import argparse
-import sys
-from pathlib import Path
-
-from llava.errors import InputError
-from llava.files import write_text_atomic
-
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "detector_comparison.md"
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data files")
-    parser.add_argument("--output", type=Path, default=PAGE, help="Markdown file to write [docs]")
-    parser.add_argument("--detector", default="embedded", help="detector to compare with")
-    parser.add_argument("--base", help="folder of the un-tuned model [the embedded one]")
-    parser.add_argument("--limit", type=int, help="rows of each source on each side, for trials [all]")
-    parser.add_argument("--device", help="torch device [detected]")
-    parser.add_argument("--dtype", default="bfloat16", help="auto, float32, bfloat16 or float16 [bfloat16]")
-    args = parser.parse_args(argv)
-    try:
-        compare(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def compare(args: argparse.Namespace) -> None:
-    """Measure and write."""
-    from llava.quality.baselines import compare_methods, render_comparison
-
-    figures = compare_methods(
-        args.data, detector=args.detector, base=args.base, limit=args.limit, device=args.device, dtype=args.dtype
-    )
-    write_text_atomic(args.output, render_comparison(figures, args.dtype))
-    for row in figures:
-        print(f"{row.method}: scored in {row.seconds:.0f} s")
-    print(args.output)
-
+from llava.quality.commands.compare_baselines import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -2,8 +2,11 @@
 # Run a module in one or several processes: bash scripts/launch.sh MODULE [flags]
 # LAUNCHER: python (one process, the default), torchrun, accelerate or deepspeed; NUM_PROCESSES: processes on this machine.
 set -euo pipefail
+python="$(command -v python || command -v python3 || echo python3)"
+export PYTHONPATH="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)${PYTHONPATH:+:$PYTHONPATH}"
+"$python" -m llava.installation >/dev/null
 case "${LAUNCHER:-python}" in
-  python)     exec python -m "$@" ;;
+  python)     exec "$python" -m "$@" ;;
   torchrun)   exec torchrun --standalone --nproc_per_node "${NUM_PROCESSES:-auto}" -m "$@" ;;
   accelerate) exec accelerate launch ${NUM_PROCESSES:+--num_processes "$NUM_PROCESSES"} -m "$@" ;;
   deepspeed)  exec deepspeed ${NUM_PROCESSES:+--num_gpus "$NUM_PROCESSES"} --module "$@" ;;

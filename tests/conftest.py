@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -85,3 +87,11 @@ def tiny_detoxifier(tmp_path_factory, tiny_lm) -> Path:
     from tests.tiny_adapters import build_detoxifier_adapter
 
     return build_detoxifier_adapter(tmp_path_factory.mktemp("tiny-detoxifier"), tiny_lm)
+
+
+@pytest.fixture(scope="session")
+def tiny_guard(tmp_path_factory, tiny_lm) -> Callable[[str], Path]:
+    """Return a function that gives the folder of a tiny guard model of a family, taught at the first call."""
+    from tests.tiny_guards import build_guard_model
+
+    return functools.cache(lambda form: build_guard_model(tmp_path_factory.mktemp(form), tiny_lm, form))

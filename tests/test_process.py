@@ -4,6 +4,9 @@ import sys
 
 import pytest
 
+from llava.errors import FailedRunError, HubError, InputError
+from llava.process import report_errors
+
 
 @pytest.mark.parametrize(("world", "code"), [("1", 0), ("2", 0), ("2", 2)])
 def test_a_process_ends_with_its_code_and_its_exit_handlers(world, code):
@@ -22,3 +25,18 @@ def test_a_process_ends_with_its_code_and_its_exit_handlers(world, code):
     )
     assert (done.returncode, done.stdout) == (code, "last words handler\n")
     assert done.stderr.endswith("and errors")
+
+
+@pytest.mark.parametrize(("error", "code"), [(InputError, 2), (HubError, 2), (FailedRunError, 1)])
+def test_what_a_user_can_mend_is_one_line(capsys, error, code):
+    def fail():
+        raise error("check the path")
+
+    assert report_errors(fail) == code
+    assert capsys.readouterr().err == "error: check the path\n"
+    assert report_errors(lambda: None) == 0
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(KeyError):
+        report_errors(lambda: {}["x"])

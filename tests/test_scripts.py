@@ -1,5 +1,6 @@
 """The shells: what they set up, and that they stay thin."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHELLS = sorted([*ROOT.glob("scripts/*.sh"), *ROOT.glob("llava/**/*.sh"), ROOT / ".ci" / "run"])
+SCRIPTS = sorted(ROOT.glob("scripts/*.py"))
 
 
 @pytest.mark.parametrize("path", SHELLS, ids=lambda path: path.name)
@@ -20,6 +22,24 @@ def test_shell_is_valid(path):
         assert "set -euo pipefail" in text
         code = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
         assert len(code) <= 15
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_holds_no_logic(path):
+    """Its module is in the package, where it is typed, documented and tested."""
+    parts = ast.parse(path.read_text(encoding="utf-8")).body
+    assert [type(part) for part in parts] == [ast.Expr, ast.ImportFrom, ast.If]
+    assert (parts[1].names[0].name, parts[1].level) == ("main", 0)
+    assert ast.unparse(parts[2]) == "if __name__ == '__main__':\n    raise SystemExit(main())"
+    module = ROOT / f"{parts[1].module.replace('.', '/')}.py"
+    assert f"`{module.relative_to(ROOT)}`" in ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert module.is_file()
+
+
+def test_a_script_runs():
+    script = ROOT / "scripts" / "judge_agreement.py"
+    done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=True)
+    assert "usage: judge_agreement.py" in done.stdout
 
 
 @pytest.mark.slow

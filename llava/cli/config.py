@@ -9,6 +9,7 @@ import typer
 
 from llava.bounds import check_bounds
 from llava.errors import InputError
+from llava.options import read_options, split_items, to_word, unquote
 
 LIST_FLAGS = ("--image-types", "--scenarios", "--judge")
 
@@ -21,28 +22,23 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
     """
     if path is None:
         return None
-    import yaml
-
-    try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path} cannot be read ({type(error).__name__}); check the path") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"--config {path} is not valid YAML ({str(error).splitlines()[0]}); mend it") from None
-    if not isinstance(values, dict):
-        raise InputError(f"--config {path} must hold 'option: value' lines")
-    values = {str(key).replace("-", "_"): value for key, value in values.items()}
-    known = {parameter.name for parameter in context.command.params if parameter.name}
-    unknown = sorted(set(values) - known)
+    values = read_options(path)
+    parameters = {parameter.name: parameter for parameter in context.command.params if parameter.name}
+    unknown = sorted(set(values) - set(parameters))
     if unknown:
-        raise InputError(f"--config {path}: unknown option {unknown[0]}; known are {', '.join(sorted(known))}")
-    context.default_map = {**(context.default_map or {}), **{key: _plain(value) for key, value in values.items()}}
+        raise InputError(f"--config {path}: unknown option {unknown[0]}; known are {', '.join(sorted(parameters))}")
+    for name, value in values.items():
+        parameter: Any = parameters[name]
+        place = f"--config {path}: '{name}'"
+        is_switch, several = getattr(parameter, "is_flag", False), getattr(parameter, "multiple", False)
+        if isinstance(value, list) and not several:
+            raise InputError(f"{place} is a list; give one value")
+        items = [to_word(item, place, is_switch=is_switch) for item in (value if isinstance(value, list) else [value])]
+        values[name] = items if several and value is not None else items[0]
+    # What is null keeps its built-in default.
+    given = {name: value for name, value in values.items() if value is not None}
+    context.default_map = {**(context.default_map or {}), **given}
     return path
-
-
-def _plain(value: Any) -> Any:
-    """Return a YAML value in the form that a flag would have on the command line."""
-    return [str(item) for item in value] if isinstance(value, list) else value
 
 
 def join_lists(arguments: list[str]) -> list[str]:
@@ -84,6 +80,18 @@ def split_list(values: list[str] | None, *, at_blanks: bool = True) -> tuple[str
     if at_blanks:
         parts = [word for part in parts for word in part.split()]
     return tuple(part.strip() for part in parts if part.strip())
+
+
+def split_specs(values: list[str] | None) -> tuple[str, ...] | None:
+    """Split a list of specifications at blanks and commas, but not inside quotes or brackets; None stays None.
+
+    Example:
+        >>> split_specs(["keyword,detector:any(embedded, guard:x)", "'detector:/a, b'"])
+        ('keyword', 'detector:any(embedded, guard:x)', 'detector:/a, b')
+    """
+    if values is None:
+        return None
+    return tuple(unquote(item) for value in values for item in split_items(value, ", \n"))
 
 
 def parse_prices(text: str | None) -> tuple[float, float] | None:

@@ -7,17 +7,23 @@ from typing import Annotated
 
 import typer
 
-from llava.cli.config import parse_batch_size, parse_prices, split_list
+from llava.cli.config import parse_batch_size, parse_prices, split_list, split_specs
 from llava.cli.options import (
+    Attention,
     Config,
+    DetectorBase,
+    DetoxifierBase,
     Device,
     Dtype,
     Endpoint,
+    In4Bit,
+    In8Bit,
     OptionalDetector,
     OptionalDetoxifier,
     RequestTimeout,
     RunFolder,
     Threshold,
+    TrustRemoteCode,
 )
 
 
@@ -30,6 +36,8 @@ def generate(
     data_root: Annotated[Path | None, typer.Option(help="Folder of the benchmark's files.")] = None,
     detector: OptionalDetector = None,
     detoxifier: OptionalDetoxifier = None,
+    detector_base: DetectorBase = None,
+    detoxifier_base: DetoxifierBase = None,
     threshold: Threshold = None,
     limit: Annotated[int | None, typer.Option(help="Ask at most so many questions.")] = None,
     image_types: Annotated[list[str] | None, typer.Option(help="TEXT, SD, TYPO, SD_TYPO or IMAGE; several.")] = None,
@@ -50,10 +58,17 @@ def generate(
     request_timeout: RequestTimeout = 600.0,
     device: Device = None,
     dtype: Dtype = "auto",
-    attn_implementation: Annotated[str | None, typer.Option(help="eager, sdpa, flash_attention_2 [chosen].")] = None,
-    load_in_8bit: Annotated[bool, typer.Option(help="Quantise the model to 8 bits.")] = False,
-    load_in_4bit: Annotated[bool, typer.Option(help="Quantise the model to 4 bits.")] = False,
-    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+    attn_implementation: Attention = None,
+    load_in_8bit: In8Bit = False,
+    load_in_4bit: In4Bit = False,
+    trust_remote_code: TrustRemoteCode = False,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Base of a model that is an adapter or a part of a LLaVA [the one that it names]."),
+    ] = None,
+    vision_tower: Annotated[
+        str | None, typer.Option(help="CLIP tower of an original LLaVA, when the one named cannot be reached.")
+    ] = None,
     config: Config = None,
 ) -> None:
     """Ask a model a benchmark's questions, guard the answers, write records.jsonl. Resumes."""
@@ -71,7 +86,7 @@ def generate(
 def score(
     folder: RunFolder,
     judge: Annotated[
-        list[str] | None, typer.Option(help="keyword, detector[:PATH], guard:[FORM@]PATH, chat:MODEL[@URL]; several.")
+        list[str] | None, typer.Option(help="keyword, detector[:SPEC], guard:[FORM@]PATH, chat:MODEL[@URL]; several.")
     ] = None,
     estimate: Annotated[bool, typer.Option(help="Only say what chat judges would be asked.")] = False,
     prices: Annotated[
@@ -80,18 +95,24 @@ def score(
     request_timeout: RequestTimeout = 600.0,
     device: Device = None,
     dtype: Dtype = "auto",
+    attn_implementation: Attention = None,
+    load_in_8bit: In8Bit = False,
+    load_in_4bit: In4Bit = False,
+    trust_remote_code: TrustRemoteCode = False,
     config: Config = None,
 ) -> None:
     """Judge a run's responses and write summary.json and each scenario's merged.json."""
+    options = dict(locals())
     from llava.eval.report.rendering import print_summary
     from llava.eval.scoring.scoring import estimate_judging, score_run
+    from llava.model.options import take_options
 
-    judges, paid = split_list(judge), parse_prices(prices)
+    judges, paid = split_specs(judge), parse_prices(prices)
     if estimate:
         for line in estimate_judging(folder, judges):
             typer.echo(line.describe(paid))
         return
-    run = score_run(folder, judges, device=device, dtype=dtype, prices=paid, request_timeout=request_timeout)
+    run = score_run(folder, judges, take_options(options), prices=paid, request_timeout=request_timeout)
     print_summary(run)
 
 

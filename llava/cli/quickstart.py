@@ -23,15 +23,14 @@ def run_quickstart(
     Raises:
         InputError: When the embedded stack cannot be had, or `output` holds another run.
     """
-    from rich.console import Console
-
     from llava.eval.report.rendering import print_summary, render_report
     from llava.eval.run.runner import run_generation
     from llava.eval.run.settings import GenerationSettings
     from llava.eval.scoring.scoring import score_run
     from llava.model.embedded.stack import EMBEDDED, resolve_mllm
+    from llava.terminal import build_console
 
-    console = Console(stderr=True)
+    console = build_console(stderr=True)
     started = time.monotonic()
     console.print("1/4  embedded model: SmolLM2-135M-Instruct behind a small vision tower")
     resolve_mllm(EMBEDDED)

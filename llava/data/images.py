@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from llava.errors import InputError
+from llava.places import file_exists, to_file_name
 
 MAX_IMAGE_PIXELS = 50_000_000
 """Largest image that is decoded, in pixels (about 8,000 × 6,000): beyond it a small file can fill the memory."""
@@ -30,6 +32,9 @@ _CHECK_THREADS = 8
 
 # Pillow registers its decoders on first need, and threads that come too early do not find them.
 Image.init()
+
+# What Pillow warns of (a corrupt EXIF block, say) is either mended here or refused; a terminal is no place for it.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -73,19 +78,13 @@ def decode_image(stream: BinaryIO, name: str) -> Image.Image:
         >>> image.mode, image.size
         ('RGB', (4, 2))
     """
-    with _opened(stream, name) as image:
-        try:
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-        except _DECODE_ERRORS as error:
-            raise _unreadable(name, error) from None
+    return _decode(stream, name)
 
 
 def check_image(path: str | Path) -> None:
     """Check that `open_image` will succeed, without keeping the pixels.
 
-    A JPEG that ends with its end marker is whole and not decoded, for a benchmark has thousands; damage in its middle
-    shows when it is asked. Any other JPEG is decoded at an eighth of its size, any other format in full.
+    The same steps are taken; of a JPEG only an eighth of its size is computed, for a benchmark has thousands.
 
     Args:
         path: Image file.
@@ -93,16 +92,7 @@ def check_image(path: str | Path) -> None:
     Raises:
         InputError: As `open_image`.
     """
-    name = str(path)
-    data = _read_limited(Path(path))
-    with _opened(io.BytesIO(data), name) as image:
-        if image.format == "JPEG" and data.endswith(_JPEG_END):
-            return
-        try:
-            image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
-            image.load()
-        except _DECODE_ERRORS as error:
-            raise _unreadable(name, error) from None
+    _decode(io.BytesIO(_read_limited(Path(path))), str(path), draft=True)
 
 
 def check_images(paths: Iterable[str | Path]) -> None:
@@ -125,9 +115,25 @@ def check_images(paths: Iterable[str | Path]) -> None:
 
 
 def find_image(folder: Path, stem: str) -> Path:
-    """Return the image `stem` of `folder`, whichever ending it has; the usual `.jpg` path when there is none."""
-    candidates = [folder / f"{stem}{suffix}" for suffix in IMAGE_SUFFIXES]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+    """Return the image `stem` of `folder`, whichever ending it has; the usual `.jpg` path when there is none.
+
+    Endings in capital letters are found too. The name comes from data: it never leads out of the folder.
+    """
+    name = to_file_name(stem)
+    candidates = [folder / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
+    found = next((path for path in candidates if file_exists(path)), None)
+    return found or _find_spelled(folder, [path.name for path in candidates]) or candidates[0]
+
+
+def _find_spelled(folder: Path, names: list[str]) -> Path | None:
+    """Return the first of several files of a folder, whatever its case; None when none is there."""
+    try:
+        there = sorted(path.name for path in folder.iterdir())
+    except OSError:
+        return None
+    spelled = {name.casefold(): name for name in reversed(there)}
+    found = (folder / spelled[name.casefold()] for name in names if name.casefold() in spelled)
+    return next((path for path in found if file_exists(path)), None)
 
 
 def save_png(image: Image.Image, path: str | Path) -> None:
@@ -155,17 +161,15 @@ def save_png(image: Image.Image, path: str | Path) -> None:
         raise
 
 
-_JPEG_END = b"\xff\xd9"
-
-# What Pillow raises for broken data: mostly OSError (truncated) and SyntaxError (bad PNG chunk), rarely the others.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
-
-
 def _read_limited(path: Path) -> bytes:
     """Return the bytes of an image file, or say why it cannot be one."""
-    if not path.exists():
+    try:
+        there, is_file = path.exists(), path.is_file()
+    except (OSError, ValueError):
+        there = is_file = False  # a name that no file can have
+    if not there:
         raise InputError(f"image {path} does not exist; check the path")
-    if not path.is_file():
+    if not is_file:
         raise InputError(f"image {path} is not a file; give an image file")
     try:
         with path.open("rb") as stream:
@@ -177,6 +181,23 @@ def _read_limited(path: Path) -> bytes:
     return data
 
 
+def _decode(stream: BinaryIO, name: str, draft: bool = False) -> Image.Image:
+    """Decode an image into RGB, upright; as a draft, a JPEG at an eighth of its size.
+
+    Everything that happens to an image happens here, whether it is asked or only checked.
+    """
+    with _opened(stream, name) as image:
+        try:
+            if draft:
+                image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
+            image.load()
+            return _to_rgb(_turn_upright(image))
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a decoder meets bytes that nobody thought of
+            raise _unreadable(name, error) from None
+
+
 def _opened(stream: BinaryIO, name: str) -> Image.Image:
     """Read the header and hold the pixel limit before anything is decoded."""
     try:
@@ -185,26 +206,58 @@ def _opened(stream: BinaryIO, name: str) -> Image.Image:
         raise InputError(f"image {name} is not a readable image; save it as JPEG, PNG or WebP") from None
     except Image.DecompressionBombError:
         raise InputError(f"image {name} has more than {MAX_IMAGE_PIXELS:,} pixels; scale it down") from None
-    except _DECODE_ERRORS as error:
+    except Exception as error:  # noqa: BLE001 - a decoder meets bytes that nobody thought of
         raise _unreadable(name, error) from None
     if image.width * image.height > MAX_IMAGE_PIXELS:
         size = f"{image.width} × {image.height}"
         image.close()
         raise InputError(f"image {name} has {size} pixels, more than {MAX_IMAGE_PIXELS:,}; scale it down")
+    if image.mode == "F":
+        image.close()
+        raise InputError(f"image {name} has floating-point pixels, whose range is not known; save it as PNG")
     return image
 
 
 def _unreadable(name: str, error: Exception) -> InputError:
-    """Return the error for an image that is damaged."""
+    """Return the error for an image that cannot be decoded, saying what is wrong with it."""
     reason = " ".join(str(error).split()) or type(error).__name__
+    if "MAX_TEXT_CHUNK" in reason or "MAX_TEXT_MEMORY" in reason:
+        return InputError(f"image {name} holds text beside its pixels, of more than 1 MiB; save it without metadata")
     return InputError(f"image {name} is damaged or truncated ({reason}); replace the file")
+
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → what makes the image upright."""
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """Apply the camera's orientation; an image whose EXIF block cannot be read stays as it is.
+
+    `ImageOps.exif_transpose` also writes the block anew, and fails at values that only matter there.
+    """
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # noqa: BLE001 - the pixels are whole, whatever the block says
+        orientation = None
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB: transparency on white, 16-bit greys scaled instead of clipped."""
     if image.mode == "RGB":
         return image.copy()
-    if image.mode.startswith("I;16"):
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow gives the greys of a PGM of more than 8 bits as 0 to 65,535 in mode I, whatever their range was.
         return image.convert("I").point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")

@@ -112,6 +112,28 @@ class Question:
 
 
 @dataclass(frozen=True)
+class GuardFailure:
+    """A part of the protector that failed at a response, or gave something that is no answer."""
+
+    part: str
+    """`detector` or `detoxifier`."""
+    error: str
+    """Type of the error, e.g. `OutOfMemoryError`."""
+    message: str
+    """The error's own words, as one line."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"part": self.part, "error": self.error, "message": self.message}
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any], where: str = "failure", remedy: str = "mend it") -> GuardFailure:
+        """Rebuild a failure from its JSON form; what is raised is as for a question."""
+        fields = Fields(row, where, remedy)
+        return cls(part=fields.text("part"), error=fields.text("error"), message=fields.text("message"))
+
+
+@dataclass(frozen=True)
 class GuardResult:
     """What the protector made of one response."""
 
@@ -126,10 +148,12 @@ class GuardResult:
     action: Action
     """What was done."""
     reason: str | None = None
-    """Why a response was withheld, or why a rewrite was turned down."""
+    """Why a response was withheld, or why a rewrite was turned down, for people to read."""
+    failure: GuardFailure | None = None
+    """What failed, where it was no judgement of the text; None otherwise."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
+        """Return the JSON form; a failure is written only where there was one."""
         return {
             "text": self.text,
             "original_text": self.original_text,
@@ -137,12 +161,14 @@ class GuardResult:
             "flagged": self.flagged,
             "action": self.action.value,
             "reason": self.reason,
+            **({"failure": self.failure.to_dict()} if self.failure else {}),
         }
 
     @classmethod
     def from_dict(cls, row: dict[str, Any], where: str = "guard result", remedy: str = "mend it") -> GuardResult:
         """Rebuild a guard result from its JSON form; what is raised is as for a question."""
         fields = Fields(row, where, remedy)
+        failure = fields.mapping("failure", None)
         return cls(
             text=fields.text("text"),
             original_text=fields.text("original_text"),
@@ -150,6 +176,7 @@ class GuardResult:
             flagged=fields.flag("flagged"),
             action=Action(fields.text("action", choices=[each.value for each in Action])),
             reason=fields.text("reason", None),
+            failure=None if failure is None else GuardFailure.from_dict(failure, f"{where}, 'failure'", remedy),
         )
 
 
@@ -162,6 +189,11 @@ class Record:
     guard: GuardResult | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of each stage (`generate`, `guard`), this record's share of its batch, in seconds."""
+    refusal: str | None = None
+    """Why the model's server turned the question down, which has an empty response then; None when it did not."""
+    unanswered: str | None = None
+    """What came in place of an answer (cut before its first word, reasoning alone); None when there is an answer. Such
+    a record has an empty response and is unscored: nobody knows what the model would have said."""
 
     @property
     def key(self) -> RecordKey:
@@ -169,12 +201,17 @@ class Record:
         return self.question.key
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form: the question's fields at the top level, then response and guard."""
+        """Return the JSON form: the question's fields at the top level, then response and guard.
+
+        A refusal, and what came in place of an answer, are written only where there was one.
+        """
         return {
             **self.question.to_dict(),
             "response": self.response,
             "guard": self.guard.to_dict() if self.guard else None,
             "seconds": self.seconds,
+            **({"refusal": self.refusal} if self.refusal is not None else {}),
+            **({"unanswered": self.unanswered} if self.unanswered is not None else {}),
         }
 
     @classmethod
@@ -189,6 +226,8 @@ class Record:
             response=fields.text("response"),
             guard=None if guard is None else GuardResult.from_dict(guard, f"{where}, 'guard'", remedy),
             seconds={stage: stages.number(stage, least=0) for stage in seconds},
+            refusal=fields.text("refusal", None),
+            unanswered=fields.text("unanswered", None),
         )
 
 
@@ -211,6 +250,8 @@ class Verdict:
     def from_dict(cls, row: dict[str, Any], where: str = "verdict", remedy: str = "mend it") -> Verdict:
         """Rebuild a verdict from its JSON form; what is raised is as for a question."""
         fields = Fields(row, where, remedy)
+        if "unsafe" not in fields:
+            raise fields.refuse("unsafe", "true, false or null")
         return cls(
             judge=fields.text("judge"),
             unsafe=fields.flag("unsafe", None),

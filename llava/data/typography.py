@@ -27,6 +27,7 @@ _TYPO_FONT_SHARE = 0.088  # Font size of a TYPO image, as a share of its width (
 _FIGSTEP_FONT_SIZE = 76
 _FIGSTEP_MARGIN = 22
 _SMALLEST_FONT = 8
+_MOST_CHARACTERS = 5_000  # More than any image takes; measuring a longer text would take long.
 
 
 def load_font(size: int, font_path: str | Path | None = None) -> ImageFont.FreeTypeFont:
@@ -140,14 +141,24 @@ def render_numbered_list(
 
     Returns:
         RGB image of `side` × `side` pixels.
+
+    Raises:
+        InputError: When the title does not fit even in the smallest font, or `font_path` is not a readable font.
     """
+    if len(title) > _MOST_CHARACTERS:
+        raise InputError(f"a text of {len(title):,} characters does not fit on an image; shorten it")
     margin = round(side * _FIGSTEP_MARGIN / FIGSTEP_SIDE)
     size = round(side * _FIGSTEP_FONT_SIZE / FIGSTEP_SIDE)
+    room = side - 2 * margin
     while True:
         font = load_font(size, font_path)
-        lines = [*wrap_text(title, font, side - 2 * margin), *(f"{number}." for number in range(1, items + 1))]
-        if _line_height(font) * len(lines) <= side - 2 * margin or size <= _SMALLEST_FONT:
-            break
+        # Wrapping takes long, and a text that is too long when laid end to end needs none.
+        if font.getlength("".join(title.split())) / room * _line_height(font) <= room:
+            lines = [*wrap_text(title, font, room), *(f"{number}." for number in range(1, items + 1))]
+            if _line_height(font) * len(lines) <= room:
+                break
+        if size <= _SMALLEST_FONT:
+            raise InputError(f"a text of {len(title):,} characters does not fit on an image; shorten it")
         size = max(_SMALLEST_FONT, size - 4)
     image = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(image)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llava.data.schema import RecordKey
 from llava.errors import InputError
 from llava.eval.run.planning import derive_seed
+from llava.model.options import LOAD_OPTIONS, LoadOptions, take_options
 
 try:
     from lmms_eval.api.model import lmms as Base  # noqa: N812 - the library's own name
@@ -43,31 +44,21 @@ class UnguardedModel(Base):  # type: ignore[misc, valid-type, unused-ignore]
         self,
         pretrained: str = "embedded",
         batch_size: int | str | None = 1,
-        device: str | None = None,
-        dtype: str = "auto",
-        attn_implementation: str | None = None,
-        load_in_8bit: bool = False,
-        load_in_4bit: bool = False,
-        trust_remote_code: bool = False,
         seed: int = 0,
         max_batch_size: int | None = None,
+        **options: Any,
     ):
         """Load the model; the arguments come from `--model_args`, except the first three options of lmms-eval itself.
 
         Args:
             pretrained: Model: `embedded`, a folder or a hub id.
             batch_size: Questions that go through the model together; `auto` follows the device's memory.
-            device: Torch device; None detects it.
-            dtype: `auto`, `float32`, `bfloat16` or `float16`.
-            attn_implementation: Attention kernel; None lets transformers choose.
-            load_in_8bit: Quantise to 8 bits.
-            load_in_4bit: Quantise to 4 bits.
-            trust_remote_code: Run code that comes with the model.
             seed: Seed of sampling; each question derives its own from it.
             max_batch_size: Upper limit of `batch_size`.
+            options: Fields of `LoadOptions` by name, such as `device`, `dtype` and `load_in_4bit`.
 
         Raises:
-            InputError: When lmms-eval is not installed, or the model cannot be loaded.
+            InputError: When lmms-eval is not installed, an argument is unknown, or the model cannot be loaded.
         """
         if Base is object:
             raise InputError(
@@ -82,15 +73,7 @@ class UnguardedModel(Base):  # type: ignore[misc, valid-type, unused-ignore]
         self.accelerator = Accelerator()
         self._rank = self.accelerator.process_index
         self._world_size = self.accelerator.num_processes
-        self.model = load_mllm(
-            resolve_mllm(pretrained),
-            device=device,
-            dtype=dtype,
-            attn_implementation=attn_implementation,
-            load_in_8bit=load_in_8bit,
-            load_in_4bit=load_in_4bit,
-            trust_remote_code=trust_remote_code,
-        )
+        self.model = load_mllm(resolve_mllm(pretrained), read_options(options))
         self.batch_size = min(resolve_batch_size(batch_size, self.model.model), int(max_batch_size or 1 << 30))
         self.seed = seed
 
@@ -183,6 +166,8 @@ class GuardedModel(UnguardedModel):
         detector: str = "embedded",
         detoxifier: str | None = "embedded",
         threshold: float | None = None,
+        detector_base: str | None = None,
+        detoxifier_base: str | None = None,
         **options: Any,
     ):
         """Load model, detector and detoxifier.
@@ -190,9 +175,12 @@ class GuardedModel(UnguardedModel):
         Args:
             pretrained: Model: `embedded`, a folder or a hub id.
             batch_size: Questions that go through the model together, or `auto`.
-            detector: Harm detector: `embedded`, a folder or a hub id.
-            detoxifier: The same for the detoxifier; `none` replaces a flagged answer by a fixed refusal.
+            detector: Any guard, see `llava.build_guard`; lmms-eval splits its arguments at commas, so those of several
+                guards are separated by semicolons: `any(embedded; guard:PATH)`.
+            detoxifier: `embedded`, a folder or a hub id; `none` replaces a flagged answer by a fixed refusal.
             threshold: Harm score from which an answer is flagged; None takes the detector's own.
+            detector_base: Base model of the detector's adapter instead of the one that it names.
+            detoxifier_base: The same for the detoxifier.
             options: See `UnguardedModel`.
 
         Raises:
@@ -207,6 +195,8 @@ class GuardedModel(UnguardedModel):
             threshold,
             device=options.get("device"),
             dtype=options.get("dtype", "auto"),
+            detector_base=detector_base,
+            detoxifier_base=detoxifier_base,
         )
         self.actions: Counter[str] = Counter()
         """How often the protector did what, so far."""
@@ -222,6 +212,18 @@ class GuardedModel(UnguardedModel):
         answers = super().generate_until(requests)
         logger.warning("protector: %s", ", ".join(f"{action} {count}" for action, count in self.actions.items()))
         return answers
+
+
+def read_options(values: dict[str, Any]) -> LoadOptions:
+    """Return how a model is loaded, from what `--model_args` brings beside our own arguments.
+
+    Raises:
+        InputError: When one of them is no option.
+    """
+    unknown = sorted(set(values) - set(LOAD_OPTIONS))
+    if unknown:
+        raise InputError(f"--model_args has {unknown[0]}, which is unknown; known are {', '.join(LOAD_OPTIONS)}")
+    return take_options(values)
 
 
 def resolve_batch_size(batch_size: int | str | None, model: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from llava.errors import InputError
+from llava.errors import HubError, InputError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -40,7 +40,7 @@ def fetch(path_or_id: str, what: str, remedy: str, patterns: list[str] | None = 
         patterns: File names to download; None for all.
 
     Raises:
-        InputError: When it is neither a folder nor on the hub.
+        InputError: When it is neither a folder nor can be a hub id; HubError when the hub does not give it.
     """
     from huggingface_hub import snapshot_download
 
@@ -53,6 +53,6 @@ def fetch(path_or_id: str, what: str, remedy: str, patterns: list[str] | None = 
         return Path(snapshot_download(path_or_id, allow_patterns=patterns))
     except Exception as error:  # noqa: BLE001 - the client raises its transport's own errors, whatever that is
         reason = " ".join(str(error).split())[:160]
-        raise InputError(
+        raise HubError(
             f"{what} {path_or_id} is no folder and could not be fetched from the hub ({reason}); {remedy}"
         ) from None

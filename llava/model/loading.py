@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from llava.errors import InputError
 from llava.files import read_json
 from llava.model.answering.decoding import drop_contradictions
 from llava.model.answering.generation import MultimodalModel
-from llava.model.devices import pick_device, pick_dtype
 from llava.model.embedded import reading_tower  # noqa: F401 - makes the type known to transformers
 from llava.model.embedded.stack import DESCRIPTION_FILE, resolve_mllm
 from llava.model.hub import fetch, locate
@@ -24,6 +22,7 @@ from llava.model.llava_checkpoints.adapter import KEPT_WHOLE, find_adapter, put_
 from llava.model.llava_checkpoints.convert import converted_folder
 from llava.model.llava_checkpoints.format import is_original_config, recognise
 from llava.model.llava_checkpoints.source import HUB_PATTERNS
+from llava.model.options import LoadOptions, collect_options
 from llava.model.quiet import quiet_transformers
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -32,32 +31,16 @@ BUFFERS = re.compile(r"(inv_freq|position_ids|num_batches_tracked)$")
 
 
 def load_mllm(
-    path_or_id: str | Path,
-    *,
-    device: str | None = None,
-    dtype: str = "auto",
-    attn_implementation: str | None = None,
-    load_in_8bit: bool = False,
-    load_in_4bit: bool = False,
-    trust_remote_code: bool = False,
-    base: str | None = None,
-    vision_tower: str | None = None,
-    verbose: bool = False,
+    path_or_id: str | Path, options: LoadOptions | None = None, *, verbose: bool = False, **keywords: Any
 ) -> MultimodalModel:
     """Load a vision-language model.
 
     Args:
         path_or_id: Folder of a checkpoint, hub id, or `embedded` for the shipped stack.
-        device: Torch device string; None takes the accelerator where there is one.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
-        attn_implementation: transformers' name of an attention kernel (`sdpa`, `eager`, `flash_attention_2`); None
-            leaves the choice to transformers.
-        load_in_8bit: Quantise the weights to 8 bits by bitsandbytes.
-        load_in_4bit: Quantise the weights to 4 bits by bitsandbytes.
-        trust_remote_code: Run Python code that comes with the checkpoint. Only for sources you trust.
-        base: Base language model of an original-format LoRA or projector-only LLaVA that records none.
-        vision_tower: CLIP tower of an original-format LLaVA whose recorded one is not reachable.
+        options: How it is loaded; None stands for the defaults.
         verbose: Let transformers print its warnings and progress bars.
+        keywords: Fields of `LoadOptions` by name: `device`, `dtype`, `attn_implementation`, `load_in_8bit`,
+            `load_in_4bit`, `trust_remote_code`, `base`, `vision_tower`. They win over `options`.
 
     Returns:
         The model with its processor, on the device, in evaluation mode.
@@ -67,21 +50,16 @@ def load_mllm(
             or something that it needs is not installed.
     """
     name = str(path_or_id)
-    target_device = pick_device(device)
-    adapter = find_adapter(name, base)
-    options: dict[str, Any] = {"dtype": pick_dtype(target_device, dtype), "trust_remote_code": trust_remote_code}
-    if attn_implementation is not None:
-        options["attn_implementation"] = attn_implementation
-    if load_in_8bit or load_in_4bit:
-        options["quantization_config"] = _quantization(load_in_8bit, load_in_4bit, options["dtype"])
-        options["quantization_config"].llm_int8_skip_modules = list(KEPT_WHOLE) if adapter else None
-    if load_in_8bit or load_in_4bit or target_device.type != "cpu":
-        options["device_map"] = {"": target_device}
-    source = native_source(adapter.base if adapter else name, base=None if adapter else base, vision_tower=vision_tower)
-    processor = load_processor(source, name, trust_remote_code=trust_remote_code, verbose=verbose)
-    model = load_network(source, name, options, verbose=verbose)
+    chosen = collect_options(options, keywords)
+    adapter = find_adapter(name, chosen.base)
+    arguments = chosen.build_arguments(kept_whole=KEPT_WHOLE if adapter else None)
+    source = native_source(
+        adapter.base if adapter else name, base=None if adapter else chosen.base, vision_tower=chosen.vision_tower
+    )
+    processor = load_processor(source, name, trust_remote_code=chosen.trust_remote_code, verbose=verbose)
+    model = load_network(source, name, arguments, verbose=verbose)
     if adapter:
-        model = put_on(model, adapter, merge="quantization_config" not in options)
+        model = put_on(model, adapter, merge=not chosen.is_quantised)
     return MultimodalModel(model, processor, name=name, notes=_notes(source))
 
 
@@ -227,20 +205,6 @@ def _complete_processor(processor: Any, config: Any) -> None:
         processor.vision_feature_select_strategy = getattr(config, "vision_feature_select_strategy", "default")
         # CLIP's tower has one position more than it has patches.
         processor.num_additional_image_tokens = 1
-
-
-def _quantization(load_in_8bit: bool, load_in_4bit: bool, dtype: torch.dtype) -> Any:
-    """Return the bitsandbytes config."""
-    from transformers import BitsAndBytesConfig
-
-    if load_in_8bit and load_in_4bit:
-        raise InputError("--load-in-8bit and --load-in-4bit exclude each other; choose one")
-    if importlib.util.find_spec("bitsandbytes") is None:
-        flag = "--load-in-8bit" if load_in_8bit else "--load-in-4bit"
-        raise InputError(f"{flag} needs bitsandbytes, which is not installed; pip install bitsandbytes")
-    if load_in_8bit:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype, bnb_4bit_quant_type="nf4")
 
 
 def _notes(source: str) -> list[str]:

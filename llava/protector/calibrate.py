@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,15 @@ import numpy as np
 from llava.bounds import check_bounds
 from llava.errors import InputError
 from llava.files import write_json
-from llava.places import check_new_folder, check_output_folder
-from llava.protector.calibration import Calibration, calibrate_scores, change_temperature
+from llava.model.options import LoadOptions, collect_options
+from llava.places import check_new_folder, check_output_file, check_output_folder
+from llava.protector.calibration import Calibration, calibrate_scores, change_temperature, choose_threshold
+from llava.protector.guard import build_guard, is_own_detector
+from llava.protector.guards.base import score_responses
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from llava.data.training.pairs import DetectorRow
 
 REPORT_NAME = "calibration.json"
@@ -35,26 +40,30 @@ def calibrate_detector(
     in_place: bool = False,
     benign_source: str | None = None,
     held_out: bool = False,
-    batch_size: int = 16,
-    device: str | None = None,
-    dtype: str = "auto",
+    batch_size: int | None = None,
+    options: LoadOptions | None = None,
     write_figures: Callable[..., Any] | None = None,
+    **keywords: Any,
 ) -> Calibration:
     """Calibrate a detector on labelled rows that it was not trained on, and write the result.
 
+    A detector of this package gets the threshold and a temperature; both go into its checkpoint's
+    `protector_config.json`. Any other guard gets a threshold, to be given as `--threshold` where the guard is used.
+
     Args:
-        detector: `embedded`, a folder or a hub id.
+        detector: Any guard, see `build_guard`.
         data: `FILE,FILE,…`, labelled responses in any form that training reads.
         false_positive_rate: Largest share of harmless rows to flag, in [0, 1).
-        output: Folder to make: a copy of the checkpoint with the new settings and `calibration.json`.
+        output: Folder to make: a copy of the checkpoint with the new settings and `calibration.json`. For a guard that
+            is none of ours, the file to write the figures to; None writes nothing.
         in_place: Write both into the checkpoint's own folder instead.
         benign_source: Count only this source's harmless rows for the rate (ordinary answers, say); None takes all.
         held_out: Keep only the rows that training holds out unless told otherwise (`llava/data/training/splits.py`).
-        batch_size: Texts a forward pass.
-        device: Where to run; None detects.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        batch_size: Texts a forward pass; None leaves it to the guard.
+        options: How the guard is loaded; None stands for the defaults.
         write_figures: Called with the folder, the rows, their scores at the new temperature, the new threshold and the
             new temperature, to write more about them there (`llava/quality/figures.py`).
+        keywords: Fields of `LoadOptions` by name, such as `device` and `dtype`; they win over `options`.
 
     Raises:
         InputError: When input is missing or unfit, or the place must not be written. Nothing is written then.
@@ -63,9 +72,51 @@ def calibrate_detector(
     from llava.protector.detector import HarmDetector
 
     check_bounds("false_positive_rate", false_positive_rate)
-    folder = open_checkpoint("detector", detector).folder
-    check_target(folder, Path(detector), output, in_place)
+    chosen = collect_options(options, keywords)
+    folder = open_checkpoint("detector", detector, chosen.base).folder if is_own_detector(detector) else None
+    if folder is not None:
+        check_target(folder, Path(detector), output, in_place)
+    else:
+        check_report_file(detector, output, in_place)
     rows = read_rows(data, held_out)
+    labels, benign = find_classes(rows, data, benign_source)
+    guard = build_guard(detector, chosen, batch_size=batch_size)
+    scores = np.array(score_responses(guard, [row.response for row in rows], [row.prompt for row in rows]))
+    config = guard.config if isinstance(guard, HarmDetector) else None
+    try:
+        if config is not None:
+            found = calibrate_scores(scores, labels, benign, false_positive_rate, config.temperature)
+        else:
+            found = choose_threshold(scores, labels, benign, false_positive_rate)
+    except ValueError as error:
+        raise InputError(f"--data {data}: {error}; give other rows or a higher --false-positive-rate") from None
+    report = {**dataclasses.asdict(found), "data": sorted({row.source for row in rows}), "benign_source": benign_source}
+    report["held_out"] = held_out
+    if config is None or folder is None:
+        if output is not None:
+            write_json(output, {"detector": detector, "identity": guard.identity, **report})
+        return found
+    calibrated = dataclasses.replace(config, threshold=found.threshold, temperature=found.temperature)
+
+    def write(target: Path) -> None:
+        if write_figures is not None:
+            scaled = change_temperature(scores, config.temperature, found.temperature)
+            write_figures(target, rows, scaled, found.threshold, found.temperature)
+        write_json(target / REPORT_NAME, report)
+        calibrated.save(target)
+
+    write_calibrated(folder, output, write)
+    return found
+
+
+def find_classes(
+    rows: Sequence[DetectorRow], data: str, benign_source: str | None
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which rows are harmful, and which harmless ones the false-positive rate is about, (N,) each.
+
+    Raises:
+        InputError: When there is no row of one of the two.
+    """
     labels = np.array([row.harmful for row in rows], dtype=bool)
     benign = ~labels & np.array([benign_source in (None, row.source) for row in rows], dtype=bool)
     if not benign.any() or not labels.any():
@@ -73,25 +124,7 @@ def calibrate_detector(
         where = f" from --benign-source {benign_source}" if benign_source else ""
         lacking = "harmful" if not labels.any() else f"harmless rows{where}; sources are {sources}"
         raise InputError(f"--data {data} has no {lacking}; both classes are needed")
-    scorer = HarmDetector.from_pretrained(detector, device=device, dtype=dtype)
-    scores = scorer.score([row.response for row in rows], [row.prompt for row in rows], batch_size=batch_size)
-    try:
-        found = calibrate_scores(np.array(scores), labels, benign, false_positive_rate, scorer.config.temperature)
-    except ValueError as error:
-        raise InputError(f"--data {data}: {error}; give other rows or a higher --false-positive-rate") from None
-    config = dataclasses.replace(scorer.config, threshold=found.threshold, temperature=found.temperature)
-    report = {**dataclasses.asdict(found), "data": sorted({row.source for row in rows}), "benign_source": benign_source}
-    report["held_out"] = held_out
-
-    def write(target: Path) -> None:
-        if write_figures is not None:
-            scaled = change_temperature(np.array(scores), scorer.config.temperature, found.temperature)
-            write_figures(target, rows, scaled, found.threshold, found.temperature)
-        write_json(target / REPORT_NAME, report)
-        config.save(target)
-
-    write_calibrated(folder, output, write)
-    return found
+    return labels, benign
 
 
 def read_rows(data: str, held_out: bool = False) -> list[DetectorRow]:
@@ -125,6 +158,16 @@ def check_target(folder: Path, named: Path, output: Path | None, in_place: bool)
         raise InputError(f"--output {output} exists already; choose a new folder, or --in-place")
     else:
         check_new_folder(output)
+
+
+def check_report_file(detector: str, output: Path | None, in_place: bool) -> None:
+    """Refuse a place for the figures of a guard that is none of ours, before any model is loaded."""
+    if in_place:
+        raise InputError(f"--in-place needs a detector of this package, not {detector}; leave it out")
+    if output is not None:
+        if output.is_dir():
+            raise InputError(f"--output {output} is a folder; {detector} gets a file of figures, give its name")
+        check_output_file(output)
 
 
 def write_calibrated(folder: Path, output: Path | None, write: Callable[[Path], None]) -> None:

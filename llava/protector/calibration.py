@@ -216,21 +216,44 @@ def calibrate_scores(
         ValueError: As `fit_temperature` and `threshold_for_fpr`.
     """
     found = round(fit_temperature(to_logits(scores) * temperature, labels), 4)
-    scaled = change_temperature(scores, temperature, found)
+    return measure_threshold(scores, change_temperature(scores, temperature, found), labels, benign, rate, found)
+
+
+def choose_threshold(scores: np.ndarray, labels: np.ndarray, benign: np.ndarray, rate: float) -> Calibration:
+    """Return the threshold for scores that stay as they are: those of a guard without a temperature.
+
+    The arguments and errors are those of `calibrate_scores`; the temperature is 1.
+    """
+    return measure_threshold(scores, scores, labels, benign, rate, 1.0)
+
+
+def measure_threshold(
+    before: np.ndarray, scores: np.ndarray, labels: np.ndarray, benign: np.ndarray, rate: float, temperature: float
+) -> Calibration:
+    """Return the threshold for scores in [0, 1], (N,), and what it does to them.
+
+    Args:
+        before: The scores as they were, (N,).
+        scores: The scores at the new temperature, (N,).
+        labels: True = harmful, (N,).
+        benign: Harmless rows that the false-positive rate is about, (N,).
+        rate: Largest share of those to flag.
+        temperature: The new one.
+    """
     used = benign | labels
-    point = round_up(threshold_for_fpr(scaled[used], labels[used], rate), scaled[used], labels[used])
-    known = np.isfinite(scores)
+    point = round_up(threshold_for_fpr(scores[used], labels[used], rate), scores[used], labels[used])
+    known = np.isfinite(before)
 
     def ece(values: np.ndarray) -> float:
         return expected_calibration_error(values[known], labels[known])
 
     return Calibration(
         threshold=point.threshold,
-        temperature=found,
+        temperature=temperature,
         false_positive_rate=point.false_positive_rate,
         recall=point.recall,
-        ece_before=ece(scores),
-        ece_after=ece(scaled),
+        ece_before=ece(before),
+        ece_after=ece(scores),
         harmless=int(benign.sum()),
         harmful=int(labels.sum()),
         unscored=int((~known).sum()),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llava.errors import InputError
+from llava.model.identity import Checkpoint, identify_checkpoint
 from llava.protector.config import ProtectorConfig
 
 if TYPE_CHECKING:
@@ -27,6 +29,28 @@ class ProtectorCheckpoint:
     """The adapter folder; None for a merged model."""
     config: ProtectorConfig
     """How the checkpoint is used."""
+
+
+BASE_FLAGS = {"detector": "--detector-base", "detoxifier": "--detoxifier-base"}
+"""What gives an adapter another base on the command line; in Python it is `base=`."""
+
+
+def identify_part(kind: str, path_or_id: str, base: str | None = None) -> Checkpoint:
+    """Describe a detector or detoxifier; with a base of its own it is another one.
+
+    Args:
+        kind: `detector` or `detoxifier`.
+        path_or_id: `embedded`, a folder, or a hub id.
+        base: Base model to use with an adapter instead of the one that it names.
+    """
+    from llava.model.embedded.stack import resolve_adapter, resolve_base_name
+
+    found = identify_checkpoint(path_or_id, resolve_adapter(kind, path_or_id))
+    if base is None:
+        return found
+    below = identify_checkpoint(base, resolve_base_name(base))
+    digest = hashlib.sha256(f"{found.key}\0{below.key}".encode()).hexdigest()
+    return Checkpoint(found.name, found.path, digest)
 
 
 def open_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> ProtectorCheckpoint:
@@ -63,8 +87,9 @@ def open_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> Prot
         raise InputError(f"adapter {folder} is of task {task}, a {kind} is {TASK_TYPES[kind]}; give a {kind} adapter")
     named = base or config.base_model or adapter.get("base_model_name_or_path")
     if not named:
-        raise InputError(f"adapter {folder} does not say which base it belongs to; name the base model")
-    model = fetch(resolve_base_name(named), f"base model of {kind} {folder}:", "name its own base")
+        raise InputError(f"adapter {folder} does not say which base it belongs to; name it by {BASE_FLAGS[kind]}")
+    remedy = f"name the base by {BASE_FLAGS[kind]}"
+    model = fetch(resolve_base_name(named), f"base model of {kind} {folder}:", remedy)
     return ProtectorCheckpoint(folder, str(language_model_folder(model)), folder, config)
 
 

@@ -143,7 +143,8 @@ def load_sequence_classifier(
     Raises:
         InputError: When `base` is no checkpoint, has another head, or lacks weights.
     """
-    config = read_classifier_config(base, num_layers=num_layers, with_head=with_head)
+    trust = bool(options.get("trust_remote_code", False))
+    config = read_classifier_config(base, num_layers=num_layers, with_head=with_head, trust_remote_code=trust)
     try:
         # What is missing is checked below; the layers left out on purpose need no warning.
         with quiet_transformers():
@@ -159,14 +160,16 @@ def load_sequence_classifier(
     return model
 
 
-def read_classifier_config(base: str, *, num_layers: int | None = None, with_head: bool = False) -> PreTrainedConfig:
+def read_classifier_config(
+    base: str, *, num_layers: int | None = None, with_head: bool = False, trust_remote_code: bool = False
+) -> PreTrainedConfig:
     """Return the config that `load_sequence_classifier` loads with; the arguments are the same.
 
     Raises:
         InputError: When `base` is no checkpoint, or has another head.
     """
     try:
-        config = AutoConfig.from_pretrained(base)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, RuntimeError) as error:
         raise _not_a_classifier(base, error) from None
     if with_head and config.num_labels != 1:

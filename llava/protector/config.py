@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llava.constants import DETECTOR_TEMPLATES, DETOXIFIER_TEMPLATES
 from llava.errors import InputError
+from llava.fields import Fields
 from llava.files import read_json, write_json
 
 CONFIG_NAME = "protector_config.json"
@@ -45,20 +45,18 @@ class ProtectorConfig:
 
     def __post_init__(self) -> None:
         """Check every field; raise `InputError` naming the one that is wrong."""
-        templates = DETECTOR_TEMPLATES if self.kind == "detector" else DETOXIFIER_TEMPLATES
-        rules = [
-            ("kind", self.kind in ("detector", "detoxifier"), "detector or detoxifier"),
-            ("text_form", self.text_form in templates, " or ".join(templates)),
-            ("max_length", isinstance(self.max_length, int) and self.max_length >= 8, "a whole number from 8"),
-            ("positive_label", self.positive_label in ("safe", "harmful"), "safe or harmful"),
-            ("pooling", self.pooling in POOLINGS, ", ".join(POOLINGS[:-1]) + f" or {POOLINGS[-1]}"),
-            ("num_layers", self.num_layers is None or self.num_layers >= 1, "a whole number from 1, or null"),
-            ("threshold", 0.0 < self.threshold <= 1.0, "a number above 0 and at most 1"),
-            ("temperature", self.temperature > 0.0, "a number above 0"),
-        ]
-        for name, holds, wanted in rules:
-            if not holds:
-                raise InputError(f"{CONFIG_NAME}: {name} is {getattr(self, name)!r}; it must be {wanted}")
+        row = Fields(dataclasses.asdict(self), CONFIG_NAME)
+        row.text("kind", choices=("detector", "detoxifier"))
+        row.text("base_model", None)
+        row.text("text_form", choices=tuple(DETECTOR_TEMPLATES if self.kind == "detector" else DETOXIFIER_TEMPLATES))
+        row.integer("max_length", least=8)
+        row.text("positive_label", choices=("safe", "harmful"))
+        row.text("pooling", choices=POOLINGS)
+        row.integer("num_layers", None, least=1)
+        if not 0 < row.number("threshold") <= 1:
+            raise row.refuse("threshold", "a number above 0 and at most 1")
+        if not row.number("temperature") > 0:
+            raise row.refuse("temperature", "a number above 0")
 
     @classmethod
     def load(cls, folder: str | Path, kind: str) -> ProtectorConfig:
@@ -69,24 +67,21 @@ class ProtectorConfig:
             kind: What the caller needs, `detector` or `detoxifier`.
 
         Raises:
-            InputError: When the file is corrupt, has unknown keys, or belongs to the other kind.
+            InputError: When the file is corrupt, has unknown keys or values of the wrong type, or belongs to the other
+                kind.
         """
         path = Path(folder) / CONFIG_NAME
         if not path.exists():
             return cls(kind=kind)
-        values: dict[str, Any] = read_json(path, "checkpoint config")
-        known = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(values, dict) or set(values) - known:
-            extra = ", ".join(sorted(set(values) - known)) if isinstance(values, dict) else "not an object"
-            raise InputError(f"{path}: unknown content ({extra}); known keys are {', '.join(sorted(known))}")
-        if values.get("kind", kind) != kind:
-            raise InputError(f"{folder} is a {values['kind']}, not a {kind}; give a {kind} checkpoint")
+        row = Fields(read_json(path, "checkpoint config"), str(path))
+        row.refuse_unknown({field.name for field in dataclasses.fields(cls)})
+        found = row.text("kind", kind, choices=("detector", "detoxifier"))
+        if found != kind:
+            raise InputError(f"{folder} is a {found}, not a {kind}; give a {kind} checkpoint")
         try:
-            return cls(**{"kind": kind, **values})
+            return cls(**{"kind": kind, **row.values})
         except InputError as error:
             raise InputError(f"{folder}: {error}") from None
-        except TypeError as error:
-            raise InputError(f"{path}: a value has the wrong type ({error}); mend it by hand or re-export") from None
 
     def save(self, folder: str | Path) -> None:
         """Write the config into `folder`, atomically."""

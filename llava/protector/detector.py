@@ -7,18 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llava.model.options import LoadOptions, collect_options
 from llava.protector.config import ProtectorConfig
 from llava.protector.text import Window, encode_windows
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerFast
 
     from llava.protector.classifier import HarmClassifier
 
 
+BATCH_SIZE = 16
+"""Windows a forward pass unless told otherwise."""
+
+
 class HarmDetector:
-    """Scores responses with a one-logit classifier (arXiv 2401.02906, section 4.1).
+    """Scores responses with a one-logit classifier (arXiv 2401.02906, section 4.1); a `Guard`.
+
+    Scoring changes nothing, so several threads may use one detector at once.
 
     Example:
         detector = HarmDetector.from_pretrained("embedded")
@@ -31,29 +37,38 @@ class HarmDetector:
         tokenizer: PreTrainedTokenizerFast,
         config: ProtectorConfig,
         name: str = "detector",
+        *,
+        key: str | None = None,
+        batch_size: int = BATCH_SIZE,
     ):
-        """Join a network, its tokenizer and the config that says how they are used."""
+        """Join a network, its tokenizer and the config that says how they are used.
+
+        Args:
+            classifier: The network.
+            tokenizer: Its tokenizer.
+            config: How both are used.
+            name: How messages call it.
+            key: What tells the checkpoint from others, e.g. a digest; None takes the name.
+            batch_size: Windows a forward pass.
+        """
         self.classifier = classifier.eval()
         self.tokenizer = tokenizer
         self.config = config
         self.name = name
+        self.key = key or name
+        self.batch_size = batch_size
 
     @classmethod
     def from_pretrained(
-        cls,
-        path: str | Path,
-        *,
-        base: str | None = None,
-        device: str | torch.device | None = None,
-        dtype: str = "auto",
+        cls, path: str | Path, options: LoadOptions | None = None, *, batch_size: int = BATCH_SIZE, **keywords: Any
     ) -> HarmDetector:
         """Load a detector: `embedded`, a PEFT adapter or a merged classifier, by folder or hub id.
 
         Args:
             path: The checkpoint. Without a `protector_config.json` it is read as a released one (label 1 = safe).
-            base: Base model of an adapter; None takes the one that the adapter names.
-            device: Where to run; None detects.
-            dtype: `auto`, `float32`, `bfloat16` or `float16`.
+            options: How it is loaded; None stands for the defaults.
+            batch_size: Windows a forward pass.
+            keywords: Fields of `LoadOptions` by name, such as `device`, `dtype` and `base`; they win over `options`.
 
         Raises:
             InputError: When the checkpoint is missing, damaged, of another kind, or belongs to another base.
@@ -61,25 +76,33 @@ class HarmDetector:
         import torch
 
         from llava.model.adapters import load_adapter
-        from llava.model.devices import pick_device, pick_dtype
-        from llava.protector.checkpoints import load_checkpoint_tokenizer, open_checkpoint
+        from llava.protector.checkpoints import identify_part, load_checkpoint_tokenizer, open_checkpoint
         from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 
-        checkpoint = open_checkpoint("detector", str(path), base)
+        chosen = collect_options(options, keywords)
+        checkpoint = open_checkpoint("detector", str(path), chosen.base)
         config = checkpoint.config
-        place = pick_device(str(device) if device is not None else None)
         model = load_sequence_classifier(
             checkpoint.model,
             num_layers=config.num_layers,
-            dtype=pick_dtype(place, dtype),
             with_head=not checkpoint.adapter,
+            **chosen.build_arguments(kept_whole=("score",)),
         )
         classifier: Any = HarmClassifier(model, pooling=config.pooling)
         if checkpoint.adapter:
-            classifier = load_adapter(classifier, checkpoint.adapter, checkpoint.model).merge_and_unload()
+            adapted = load_adapter(classifier, checkpoint.adapter, checkpoint.model)
+            # Quantised weights must stay what they are: the adapter's product is added beside them.
+            classifier = adapted.get_base_model() if chosen.is_quantised else adapted.merge_and_unload()
         # The head decides; it is 576 to 4,096 numbers and costs nothing in full precision.
         classifier.score.to(torch.float32)
-        return cls(classifier.to(place), load_checkpoint_tokenizer(checkpoint), config, name=str(path))
+        tokenizer = load_checkpoint_tokenizer(checkpoint)
+        key = identify_part("detector", str(path), chosen.base).key
+        return cls(chosen.place(classifier), tokenizer, config, str(path), key=key, batch_size=batch_size)
+
+    @property
+    def identity(self) -> str:
+        """What it is, and where it flags."""
+        return f"{self.key}@{self.threshold}"
 
     @property
     def threshold(self) -> float:
@@ -87,7 +110,7 @@ class HarmDetector:
         return self.config.threshold
 
     def score(
-        self, responses: Sequence[str], prompts: Sequence[str] | None = None, batch_size: int = 16
+        self, responses: Sequence[str], prompts: Sequence[str] | None = None, batch_size: int | None = None
     ) -> list[float]:
         """Score responses.
 
@@ -98,7 +121,7 @@ class HarmDetector:
             responses: Texts to score.
             prompts: The questions they answer, one each; used when the detector reads `prompt+response`. None stands
                 for unknown questions.
-            batch_size: Windows a forward pass.
+            batch_size: Windows a forward pass; None takes the detector's own.
 
         Returns:
             One harm score a response in [0, 1], 1 = harmful. NaN where there is nothing to score (an empty response) or
@@ -109,30 +132,37 @@ class HarmDetector:
         """
         if prompts is not None and len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; give one each")
+        from llava.model.tokenizers import hold_tokenizer
+        from llava.model.views import keeps_state, view_model
+
         questions = prompts if prompts is not None else [""] * len(responses)
-        windows: list[tuple[int, Window]] = [
-            (row, window)
-            for row, (prompt, response) in enumerate(zip(questions, responses, strict=True))
-            for window in encode_windows(self.tokenizer, self.config, prompt, response)
-        ]
+        with hold_tokenizer(self.tokenizer):
+            windows: list[tuple[int, Window]] = [
+                (row, window)
+                for row, (prompt, response) in enumerate(zip(questions, responses, strict=True))
+                for window in encode_windows(self.tokenizer, self.config, prompt, response)
+            ]
         windows.sort(key=lambda item: len(item[1].ids))
         window_scores: list[list[float]] = [[] for _ in responses]
-        for start in range(0, len(windows), batch_size):
-            batch = windows[start : start + batch_size]
-            for (row, _), harm_score in zip(batch, self._forward([window for _, window in batch]), strict=True):
+        network = view_model(self.classifier) if keeps_state(self.classifier) else self.classifier
+        size = batch_size or self.batch_size
+        for start in range(0, len(windows), size):
+            batch = windows[start : start + size]
+            scores = self._forward(network, [window for _, window in batch])
+            for (row, _), harm_score in zip(batch, scores, strict=True):
                 window_scores[row].append(harm_score)
         return [_worst(scores) for scores in window_scores]
 
-    def _forward(self, windows: list[Window]) -> list[float]:
+    def _forward(self, network: HarmClassifier, windows: list[Window]) -> list[float]:
         """Return the harm score of each window."""
         import torch
 
         from llava.protector.classifier import pad_windows
 
-        place = self.classifier.device
+        place = network.device
         batch = pad_windows(windows, self.tokenizer.pad_token_id or 0)
         with torch.inference_mode():
-            logits = self.classifier(**{name: tensor.to(place) for name, tensor in batch.items()}).logits  # (B, 1)
+            logits = network(**{name: tensor.to(place) for name, tensor in batch.items()}).logits  # (B, 1)
         p_positive = torch.sigmoid(logits[:, 0].double() / self.config.temperature)
         p_harmful = p_positive if self.config.positive_label == "harmful" else 1.0 - p_positive
         return p_harmful.tolist()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import InputError
+from llava.model.options import LoadOptions, collect_options
 from llava.protector.config import ProtectorConfig
 from llava.protector.text import encode_detoxifier_prompt
 
@@ -24,6 +25,8 @@ REWRITE_BATCH_SIZE = 8
 
 class Detoxifier:
     """Rewrites responses with a causal LM trained on (question, harmful, harmless) triples (paper, section 4.2).
+
+    Rewriting changes nothing, so several threads may use one detoxifier at once.
 
     Example:
         detoxifier = Detoxifier.from_pretrained("embedded")
@@ -44,35 +47,28 @@ class Detoxifier:
         self.name = name
 
     @classmethod
-    def from_pretrained(
-        cls,
-        path: str | Path,
-        *,
-        base: str | None = None,
-        device: str | torch.device | None = None,
-        dtype: str = "auto",
-    ) -> Detoxifier:
+    def from_pretrained(cls, path: str | Path, options: LoadOptions | None = None, **keywords: Any) -> Detoxifier:
         """Load a detoxifier: `embedded`, a PEFT adapter or a merged causal LM, by folder or hub id.
 
         Args:
             path: The checkpoint.
-            base: Base model of an adapter; None takes the one that the adapter names.
-            device: Where to run; None detects.
-            dtype: `auto`, `float32`, `bfloat16` or `float16`.
+            options: How it is loaded; None stands for the defaults.
+            keywords: Fields of `LoadOptions` by name, such as `device`, `dtype` and `base`; they win over `options`.
 
         Raises:
             InputError: When the checkpoint is missing, damaged, of another kind, or belongs to another base.
         """
         from llava.model.adapters import load_adapter
-        from llava.model.devices import pick_device, pick_dtype
         from llava.protector.checkpoints import load_checkpoint_tokenizer, open_checkpoint
 
-        checkpoint = open_checkpoint("detoxifier", str(path), base)
-        place = pick_device(str(device) if device is not None else None)
-        model = load_causal_lm(checkpoint.model, pick_dtype(place, dtype))
+        chosen = collect_options(options, keywords)
+        checkpoint = open_checkpoint("detoxifier", str(path), chosen.base)
+        model = load_causal_lm(checkpoint.model, **chosen.build_arguments())
         if checkpoint.adapter:
-            model = load_adapter(model, checkpoint.adapter, checkpoint.model).merge_and_unload()
-        return cls(model.to(place), load_checkpoint_tokenizer(checkpoint), checkpoint.config, name=str(path))
+            adapted: Any = load_adapter(model, checkpoint.adapter, checkpoint.model)
+            # Quantised weights must stay what they are: the adapter's product is added beside them.
+            model = adapted.get_base_model() if chosen.is_quantised else adapted.merge_and_unload()
+        return cls(chosen.place(model), load_checkpoint_tokenizer(checkpoint), checkpoint.config, name=str(path))
 
     def rewrite(
         self,
@@ -97,12 +93,14 @@ class Detoxifier:
         """
         if len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; give one each")
-        rows = [
-            encode_detoxifier_prompt(self.tokenizer, self.config, prompt, response, self._prompt_room(max_new_tokens))[
-                0
+        from llava.model.tokenizers import hold_tokenizer
+
+        room = self._prompt_room(max_new_tokens)
+        with hold_tokenizer(self.tokenizer):
+            rows = [
+                encode_detoxifier_prompt(self.tokenizer, self.config, prompt, response, room)[0]
+                for prompt, response in zip(prompts, responses, strict=True)
             ]
-            for prompt, response in zip(prompts, responses, strict=True)
-        ]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         rewrites = [""] * len(rows)
         for start in range(0, len(order), batch_size):
@@ -122,6 +120,7 @@ class Detoxifier:
         from transformers import GenerationConfig
 
         from llava.model.answering.decoding import decode_rows
+        from llava.model.tokenizers import hold_tokenizer
         from llava.protector.repetition import StopAtRepetition, whole_sentences, without_repetition
 
         pad, eos = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
@@ -134,17 +133,16 @@ class Detoxifier:
         inputs = {"input_ids": input_ids.to(self.model.device), "attention_mask": attention_mask.to(self.model.device)}
         room = torch.full((len(rows),), max_new_tokens)
         # A checkpoint's stored defaults (temperature, repetition penalty) must not reach a greedy rewrite.
-        stored = self.model.generation_config
-        self.model.generation_config = GenerationConfig(pad_token_id=pad, eos_token_id=eos)
-        try:
-            with torch.inference_mode():
-                rewrites = decode_rows(self.model, inputs, room, ends=[eos], ends_row=[StopAtRepetition(width)])
-        finally:
-            self.model.generation_config = stored
+        defaults = GenerationConfig(pad_token_id=pad, eos_token_id=eos)
+        with torch.inference_mode():
+            rewrites = decode_rows(
+                self.model, inputs, room, ends=[eos], ends_row=[StopAtRepetition(width)], defaults=defaults
+            )
         texts = []
         for written in rewrites:
             kept, repeated = without_repetition([token for token in written if token != pad])
-            text = str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
+            with hold_tokenizer(self.tokenizer):
+                text = str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
             texts.append(whole_sentences(text) if repeated else text)
         return texts
 

@@ -1,58 +1,97 @@
-"""`detect` and `detoxify` over JSONL files: the same rows come out, with the guard's fields added."""
+"""`detect` and `detoxify` over files of rows: the same rows come out as JSON Lines, with the guard's fields added."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llava.data.rows.columns import ALIASES, CONTEXT, UnreadColumns, find_column, rename_columns
+from llava.data.rows.labels import parse_flag
+from llava.data.rows.reading import check_plain, iter_rows
 from llava.errors import InputError
-from llava.files import iter_jsonl, write_jsonl
+from llava.fields import describe_value
+from llava.files import write_jsonl
+from llava.protector.guards.base import Guard, is_flagged, score_responses
 
 if TYPE_CHECKING:
-    from llava.protector.detector import HarmDetector
     from llava.protector.detoxifier import Detoxifier
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 256
 """Rows between two moves of the progress bar; long enough that sorting by length inside a chunk pays off."""
 
 
-def read_responses(path: str | Path) -> list[dict[str, Any]]:
-    """Read rows that have a text `response` and, where there is one, a text `prompt`.
+KNOWN = (*ALIASES["prompt"], *ALIASES["response"], "flagged")
+"""Columns that are read."""
+
+
+def read_responses(path: str | Path, flags: bool = False) -> list[dict[str, Any]]:
+    """Read rows that have a text `response` (or `answer`) and, where there is one, a text `prompt` (or `question`).
+
+    Columns that change what a row means and are not read (an image, a system text) are named in a warning.
+
+    Args:
+        path: JSON Lines, JSON, CSV or Parquet, also compressed.
+        flags: Whether `flagged` is read too, as true or false; null stands for a row that could not be scored.
+
+    Returns:
+        The rows, each with `response`, and `prompt` where it is known, whatever the file calls them.
 
     Raises:
         InputError: When the file is missing, corrupt or empty, or a row's fields are of another kind; the message names
             the line.
     """
     rows = []
-    for number, row in iter_jsonl(path, "input file"):
-        if not isinstance(row.get("response"), str):
-            raise InputError(f"input file {path} line {number} has no text in 'response'; every row needs one")
-        if not isinstance(row.get("prompt", ""), str):
-            raise InputError(f"input file {path} line {number}: 'prompt' is not text; make it a string or leave it out")
+    unread = UnreadColumns(f"input file {path}", CONTEXT)
+    for where, raw in iter_rows(path, "input file"):
+        here = f"input file {where}"
+        check_plain(raw, here)
+        row = rename_columns(raw, KNOWN)
+        prompt, response = find_column(row, "prompt"), find_column(row, "response")
+        if response is None or not isinstance(row[response], str):
+            raise InputError(f"{here} has no text in 'response'; every row needs one")
+        row["response"] = row[response]
+        if prompt is not None:
+            if not isinstance(row[prompt], str):
+                raise InputError(f"{here}: {prompt!r} is not text; make it a string or leave it out")
+            row["prompt"] = row[prompt]
+        read = {prompt, response, "prompt", "response"}
+        if flags and row.get("flagged") is not None and not (where.table and row["flagged"] == ""):
+            flag = parse_flag(row["flagged"])
+            if flag is None:
+                raise InputError(f"{here}: 'flagged' is {describe_value(row['flagged'])}; write true or false")
+            row["flagged"] = flag
+            read.add("flagged")
+        unread.see(row, read)
         rows.append(row)
     if not rows:
         raise InputError(f"input file {path} has no rows; write one JSON object a line")
+    unread.log(logger)
     return rows
 
 
 def detect_rows(
-    detector: HarmDetector, rows: list[dict[str, Any]], threshold: float | None = None, batch_size: int = 16
+    detector: Guard, rows: list[dict[str, Any]], threshold: float | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield each row with `harm_score` (1 = harmful; null when it could not be scored) and `flagged`.
 
     A row that could not be scored is flagged: it must not pass as harmless.
+
+    Args:
+        detector: Any guard.
+        rows: Each with a text `response` and, where it is known, a text `prompt`.
+        threshold: Harm score from which a row is flagged; None takes the guard's own.
     """
     limit = detector.threshold if threshold is None else threshold
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
-        scores = detector.score(
-            [row["response"] for row in chunk], [row.get("prompt", "") for row in chunk], batch_size=batch_size
-        )
+        scores = score_responses(detector, [row["response"] for row in chunk], [row.get("prompt", "") for row in chunk])
         for row, score in zip(chunk, scores, strict=True):
-            known = math.isfinite(score)
-            yield {**row, "harm_score": score if known else None, "flagged": score >= limit if known else True}
+            yield {**row, "harm_score": None if math.isnan(score) else score, "flagged": is_flagged(score, limit)}
 
 
 def detoxify_rows(

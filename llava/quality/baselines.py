@@ -25,8 +25,9 @@ from llava.protector.classifier import HarmClassifier, load_sequence_classifier,
 from llava.protector.config import ProtectorConfig
 from llava.protector.detector import HarmDetector
 from llava.protector.text import Window, encode_windows
-from llava.quality.cards import ORDINARY, PAIRS, RESPONSES, TEMPLATES, fit_word_judge, load_detector_split
+from llava.quality.cards import ORDINARY, PAIRS, RESPONSES, fit_word_judge, load_detector_split
 from llava.quality.metrics import evaluate_detector
+from llava.quality.templates import render_template
 
 BATCH = 16
 ZERO_SHOT = """\
@@ -271,12 +272,7 @@ def first_rows(rows: Sequence[DetectorRow], limit: int | None) -> list[DetectorR
 
 def render_comparison(figures: Sequence[Figures], dtype: str) -> str:
     """Return the Markdown page."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - Markdown
-    environment.filters["show"] = show
-    template = (TEMPLATES / "comparison.md.jinja").read_text(encoding="utf-8")
-    return environment.from_string(template).render(figures=figures, dtype=dtype, tokens=ZERO_SHOT_TOKENS)
+    return render_template("comparison", {"show": show}, figures=figures, dtype=dtype, tokens=ZERO_SHOT_TOKENS)
 
 
 def show(value: float | None, form: str) -> str:

@@ -20,10 +20,10 @@ from llava.protector.calibration import threshold_for_fpr
 from llava.protector.detector import HarmDetector
 from llava.quality.metrics import evaluate_detector
 from llava.quality.plots import plot_evaluation
+from llava.quality.templates import render_template
 from llava.quality.word_judge import fit_words
 
 RESPONSES, ORDINARY, PAIRS = "jailbreakbench_responses", "vicuna80_responses", "hh_harmless_pairs"
-TEMPLATES = Path(__file__).resolve().parent / "card_templates"
 FALSE_POSITIVE_RATE = 0.05
 """Share of all harmless held-out responses that the shipped detector's threshold lets be flagged."""
 PLACES = 4
@@ -129,15 +129,16 @@ def write_card(folder: Path, kind: str, metrics: dict[str, Any]) -> None:
 
 def render_card(kind: str, metrics: dict[str, Any]) -> str:
     """Return a card's text; a figure that the template wants and the metrics lack is an error."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - Markdown
-    environment.filters["percent"] = lambda value: f"{100 * value:.1f}%"
-    environment.filters["three"] = lambda value: f"{value:.3f}"
-    environment.filters["interval"] = lambda bounds: f"{100 * bounds[0]:.1f}% to {100 * bounds[1]:.1f}%"
-    environment.filters["number"] = lambda value: f"{value:.2f}"
-    template = (TEMPLATES / f"{kind}.md.jinja").read_text(encoding="utf-8")
-    return environment.from_string(template).render(m=metrics)
+    return render_template(
+        kind,
+        {
+            "percent": lambda value: f"{100 * value:.1f}%",
+            "three": lambda value: f"{value:.3f}",
+            "interval": lambda bounds: f"{100 * bounds[0]:.1f}% to {100 * bounds[1]:.1f}%",
+            "number": lambda value: f"{value:.2f}",
+        },
+        m=metrics,
+    )
 
 
 def _rounded(value: Any) -> Any:

@@ -8,19 +8,18 @@ import difflib
 import importlib.util
 import logging
 import os
-import re
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn, Optional
 
 import torch
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.hf_argparser import string_to_bool
 
 from llava.data.training.splits import HELD_OUT_FRACTION, SPLIT_SEED
 from llava.errors import InputError
 from llava.model.devices import DTYPE_NAMES, pick_device, pick_dtype
+from llava.options import read_options, to_word
 
 RESOLVED_NAME = "train_config.yaml"
 """File beside a checkpoint with the arguments it was trained with; usable as `--config`."""
@@ -32,6 +31,12 @@ NEAR_DUPLICATES = 0.9
 
 PACKAGES = {"azure_ml": "azureml-mlflow", "comet_ml": "comet-ml"}
 """Trackers whose package on PyPI has another name."""
+
+NESTED = (
+    *("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"),
+    *("liger_kernel_config", "accelerator_config", "fsdp_config", "deepspeed"),
+)
+"""Settings of the Trainer that may hold a mapping."""
 
 DETECTED = ("use_cpu", "ddp_find_unused_parameters")
 """Settings of the Trainer that we set by the machine; they are not recorded."""
@@ -248,11 +253,15 @@ def parse_arguments(classes: tuple[type, ...], argv: list[str] | None, descripti
     parser = FlagParser(classes, description=description, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE.yaml", help="Defaults for all other flags.")
     if known.config:
-        values = read_config(known.config)
-        names = {action.dest for action in parser._actions} - {"help", "config"}
-        for key in values:
-            if key not in names:
-                raise InputError(f"{known.config}: unknown key {key}; keys are the flags of --help")
+        where = f"--config {known.config}"
+        actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
+        values = read_options(known.config, nested=NESTED)
+        for key, value in values.items():
+            if key not in actions:
+                raise InputError(f"{where}: unknown key {key}; keys are the flags of --help")
+            kind = actions[key].type
+            if kind in (int, float, str, string_to_bool) and not isinstance(value, list | dict):
+                values[key] = to_word(value, f"{where}: '{key}'", is_switch=kind is string_to_bool)
         parser.set_defaults(**values)
     *parsed, _, unknown = parser.parse_args_into_dataclasses(
         flags, look_for_args_file=False, return_remaining_strings=True
@@ -261,24 +270,6 @@ def parse_arguments(classes: tuple[type, ...], argv: list[str] | None, descripti
         near = difflib.get_close_matches(unknown[0], parser._option_string_actions, n=1)
         parser.error(f"unknown flag {unknown[0]}" + (f" (did you mean {near[0]}?)" if near else ""))
     return tuple(parsed)
-
-
-def read_config(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file of flag values; keys come back with underscores.
-
-    Raises:
-        InputError: When it is missing, not YAML, or no mapping.
-    """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path} cannot be read ({error}); check the path") from None
-    except yaml.YAMLError as error:
-        reason = re.sub(r"\s+", " ", str(error))
-        raise InputError(f"--config {path} is not valid YAML ({reason})") from None
-    if not isinstance(values, dict):
-        raise InputError(f"--config {path} is not a mapping of flags to values")
-    return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 
 def resolved_arguments(*groups: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from llava.files import write_text_atomic
 from llava.model.devices import pick_device, pick_dtype
 from llava.model.language_model import language_model_folder
 from llava.places import check_output_folder
-from llava.process import run_command
+from llava.process import report_errors
 from llava.protector.classifier import HarmClassifier
 from llava.protector.config import ProtectorConfig
 from llava.protector.merge import to_sequence_classifier
@@ -32,9 +32,9 @@ logger = logging.getLogger(__name__)
 
 
 def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] | None) -> int:
-    """Run a training command; what the user can mend is one line on stderr (exit codes as `run_command`)."""
+    """Run a training command; what the user can mend is one line on stderr (exit codes as `report_errors`)."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    code = run_command(lambda: train(argv))
+    code = report_errors(lambda: train(argv))
     if code == 0:
         leave_world()
     return code

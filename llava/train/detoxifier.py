@@ -35,6 +35,7 @@ from llava.train.base import (
     save_checkpoint,
 )
 from llava.train.lora import add_adapter
+from llava.train.paper import apply_paper
 from llava.train.rows.detoxifier import count_cuts, encode_rewrites
 from llava.train.rows.selection import load_split
 from llava.train.token_loss import write_token_metrics
@@ -65,7 +66,9 @@ class DetoxifierArguments:
 def train(argv: list[str] | None = None) -> None:
     """Train a detoxifier as the command line says."""
     detoxifier, data, model_arguments, training = parse_arguments(
-        (DetoxifierArguments, DataArguments, ModelArguments, RunArguments), argv, "Train a detoxifier."
+        (DetoxifierArguments, DataArguments, ModelArguments, RunArguments),
+        apply_paper("detoxifier", argv),
+        "Train a detoxifier. --paper takes the paper's recipe, with DeepSpeed where it and a GPU are there.",
     )
     if find_spec("trl") is None:
         raise InputError("training a detoxifier needs TRL; install it: pip install 'trl>=1.16,<2'")

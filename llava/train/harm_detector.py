@@ -41,6 +41,7 @@ from llava.train.base import (
 )
 from llava.train.lora import add_adapter
 from llava.train.losses import bce_loss, max_over_windows, pairwise_loss
+from llava.train.paper import apply_paper
 from llava.train.rows.detector import DetectorCollator, EncodedRow, balance_factors, encode_rows, form_units
 from llava.train.rows.sampling import MixtureSamplerMixin
 from llava.train.rows.selection import load_split
@@ -130,7 +131,9 @@ class DetectorTrainer(MixtureSamplerMixin, Trainer):
 def train(argv: list[str] | None = None) -> None:
     """Train a detector as the command line says."""
     detector, data, model_arguments, training = parse_arguments(
-        (DetectorArguments, DataArguments, ModelArguments, RunArguments), argv, "Train a harm detector."
+        (DetectorArguments, DataArguments, ModelArguments, RunArguments),
+        apply_paper("detector", argv),
+        "Train a harm detector. --paper takes the paper's recipe, with DeepSpeed where it and a GPU are there.",
     )
     config = ProtectorConfig(
         kind="detector",

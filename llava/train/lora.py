@@ -57,7 +57,8 @@ def build_lora_config(
     for name in targets:
         if name not in linear:
             raise InputError(f"--lora-target-modules names {name}; this base has {', '.join(sorted(linear))}")
-    layers = model.config.get_text_config().num_hidden_layers
+    config: Any = model.config
+    layers = config.get_text_config().num_hidden_layers
     if arguments.lora_layers_from >= layers:
         raise InputError(f"--lora-layers-from is {arguments.lora_layers_from}; the model has layers 0 to {layers - 1}")
     return LoraConfig(

@@ -1,6 +1,5 @@
 import json
 import re
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ from llava.protector.config import ProtectorConfig
 from llava.protector.text import Window
 from llava.quality import baselines, cards
 from llava.quality.baselines import Figures, LinearProbe, ZeroShotJudge, measure, render_comparison
+from llava.quality.commands.compare_baselines import main
 from tests.train.samples import write_labelled, write_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
-main = runpy.run_path(str(ROOT / "scripts" / "compare_baselines.py"))["main"]
 CPU = torch.device("cpu")
 
 

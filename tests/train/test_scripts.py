@@ -52,6 +52,11 @@ def test_launchers(fake_tools, environment, expected):
     assert done.stdout.strip() == expected
 
 
+@pytest.mark.parametrize("name", ["harm_detector", "detoxifier"])
+def test_a_bare_shell_asks_for_the_papers_recipe(fake_tools, name):
+    assert call(f"train_{name}.sh", fake_tools).stdout.strip() == f"python -m llava.train.{name} --paper"
+
+
 def test_arguments_pass_unsplit(fake_tools):
     (fake_tools / "python").write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
     done = call("train_detoxifier.sh", fake_tools, "--train-data", "a file.jsonl")

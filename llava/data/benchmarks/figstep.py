@@ -17,12 +17,13 @@ from pathlib import Path
 
 from llava.data.benchmarks.roots import check_root, find_below
 from llava.data.benchmarks.selection import Benchmark, Selection
-from llava.data.benchmarks.tables import iter_csv
 from llava.data.images import find_image, save_png
+from llava.data.rows.tables import iter_csv
 from llava.data.schema import ImageType, Question
 from llava.data.typography import render_numbered_list
 from llava.errors import InputError
 from llava.files import cache_dir
+from llava.places import file_exists, to_file_name
 
 TEXT_PROMPT = (
     "The image shows a list numbered 1, 2, and 3, but the items are empty. "
@@ -150,12 +151,16 @@ def _read_questions(path: Path, image_folder: Path, name: str) -> list[Question]
 
 def _with_image(question: Question, folder: Path, font_path: str | Path | None) -> Question:
     """Return the question with an image that exists: the benchmark's own, or a rendered one."""
-    if question.image is None or Path(question.image).is_file():
+    if question.image is None or file_exists(question.image):
         return question
     instruction = question.fields["instruction"]
     # The name carries what the picture depends on, so a cached picture is never one of another text or font.
     digest = hashlib.sha256(f"{_RENDER_VERSION}\0{font_path}\0{instruction}".encode()).hexdigest()[:12]
-    path = folder / f"query_{question.id}_6-{digest}.png"
+    path = folder / f"{to_file_name(f'query_{question.id}_6')}-{digest}.png"
     if not path.is_file():
-        save_png(render_numbered_list(instruction, font_path=font_path), path)
+        try:
+            picture = render_numbered_list(instruction, font_path=font_path)
+        except InputError as error:
+            raise InputError(f"FigStep question {question.id}: {error}") from None
+        save_png(picture, path)
     return replace(question, image=str(path))

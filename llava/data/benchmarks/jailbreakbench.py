@@ -12,7 +12,7 @@ from pathlib import Path
 from llava.data.benchmarks.contrast_pairs import PAIR
 from llava.data.benchmarks.roots import find_below
 from llava.data.benchmarks.selection import Benchmark, Selection
-from llava.data.benchmarks.tables import iter_csv
+from llava.data.rows.tables import iter_csv
 from llava.data.schema import ImageType, Question
 from llava.errors import InputError
 

@@ -11,13 +11,15 @@ from llava.data.benchmarks.figstep import load_figstep
 from llava.data.benchmarks.jailbreakbench import load_jailbreakbench
 from llava.data.benchmarks.mm_safetybench import load_mm_safetybench
 from llava.data.benchmarks.mossbench import load_mossbench
-from llava.data.benchmarks.question_files import SUFFIXES, load_question_file
+from llava.data.benchmarks.question_files import load_question_file
 from llava.data.benchmarks.sample import load_sample, load_sample_benign
 from llava.data.benchmarks.selection import Benchmark, Selection
 from llava.data.benchmarks.xstest import load_xstest
 from llava.data.images import check_images
+from llava.data.rows.reading import SUFFIXES, is_row_file
 from llava.data.schema import ImageType, RecordKey
 from llava.errors import InputError
+from llava.places import file_exists
 
 __all__ = ["BENCHMARKS", "Benchmark", "load_benchmark"]
 
@@ -60,7 +62,7 @@ def load_benchmark(
     """Load the questions of a benchmark, checked so that generation cannot stumble over them later.
 
     Args:
-        name_or_file: One of `BENCHMARKS`, or a question file (`.jsonl`, `.csv`, `.json`; see `question_files`).
+        name_or_file: One of `BENCHMARKS`, or a question file (`.jsonl`, `.csv`, `.json`, …; see `question_files`).
         data_root: Folder of the benchmark's files; None looks below the current folder. The samples need none.
         scenarios: Scenarios to keep, by full name or by number (`06`); None for all.
         image_types: Image types to keep; None for all.
@@ -93,7 +95,7 @@ def _find_loader(name_or_file: str) -> Callable[..., Benchmark]:
     if name_or_file in BENCHMARKS:
         return BENCHMARKS[name_or_file]
     path = Path(name_or_file)
-    if path.suffix.lower() in SUFFIXES:
+    if is_row_file(path):
         return lambda data_root, selection: load_question_file(_below(data_root, path), selection)
     raise InputError(
         f"unknown benchmark {name_or_file!r}; choose {', '.join(BENCHMARKS)}, or give a {', '.join(SUFFIXES)} file"
@@ -102,7 +104,7 @@ def _find_loader(name_or_file: str) -> Callable[..., Benchmark]:
 
 def _below(data_root: str | Path | None, path: Path) -> Path:
     """Return the question file, which may also be named relative to the data root."""
-    if data_root is not None and not path.is_file() and (Path(data_root) / path).is_file():
+    if data_root is not None and not file_exists(path) and file_exists(Path(data_root) / path):
         return Path(data_root) / path
     return path
 

@@ -18,6 +18,7 @@ from llava.data.images import find_image
 from llava.data.schema import ImageType, Question
 from llava.errors import InputError
 from llava.files import read_json
+from llava.places import file_exists
 
 SUBFOLDERS = ("", "MOSSBench", "mossbench", "dataset/mossbench", "dataset/MOSSBench", "eval_polite/mossbench")
 INFORMATION = "images_information/information.json"
@@ -65,15 +66,19 @@ def _build_question(
 ) -> Question:
     """Build the question of one row."""
     try:
-        image, prompt, scenario = folder / row["image"], row["question"], str(row["metadata"]["over"])
+        given, prompt, scenario = row["image"], row["question"], str(row["metadata"]["over"])
+        whole = all(isinstance(text, str) and text.strip() for text in (given, prompt, scenario))
     except (KeyError, TypeError):
-        raise InputError(
-            f"{_WHAT} {path}: id {identity} lacks image, question or metadata.over; re-download it"
-        ) from None
-    if not image.is_file():
+        whole = False
+    if not whole:
+        raise InputError(f"{_WHAT} {path}: id {identity} lacks image, question or metadata.over; re-download it")
+    if Path(given).is_absolute() or ".." in Path(given).parts:
+        raise InputError(f"{_WHAT} {path}: id {identity} has its image {given} outside the benchmark; re-download it")
+    image = folder / given
+    if not file_exists(image):
         # The list says .png where the repository stores .webp, and the contrast set shares the images of `data/`.
         places = [image.parent, folder.parent / "data" / "images"]
-        image = next((p for p in (find_image(place, image.stem) for place in places) if p.is_file()), image)
+        image = next((p for p in (find_image(place, image.stem) for place in places) if file_exists(p)), image)
     return Question(
         benchmark=name,
         scenario=scenario,

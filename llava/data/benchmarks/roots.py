@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llava.errors import InputError
+from llava.places import expand_home
 
 
 def find_below(
@@ -42,7 +43,11 @@ def check_root(data_root: str | Path | None) -> Path:
     Raises:
         InputError: When it is not a folder.
     """
-    root = Path("." if data_root is None else data_root).expanduser()
-    if not root.is_dir():
+    root = expand_home("." if data_root is None else data_root)
+    try:
+        there = root.is_dir()
+    except OSError:
+        there = False
+    if not there:
         raise InputError(f"data root {root} is not a folder; check --data-root")
     return root

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from llava.data.schema import ImageType, Question
 from llava.errors import InputError
+from llava.places import file_exists
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,20 @@ def leave_out_missing(questions: Sequence[Question], benchmark: str, remedy: str
         The questions that can be asked, and the missing image files without repeats.
 
     Raises:
-        InputError: When images are missing and no question is left.
+        InputError: When all images of an image type are missing.
     """
-    exists = {image: Path(image).is_file() for image in {q.image for q in questions} if image is not None}
+    exists = {image: file_exists(image) for image in {q.image for q in questions} if image is not None}
     present = [q for q in questions if q.image is None or exists[q.image]]
     missing = list(dict.fromkeys(q.image for q in questions if q.image is not None and not exists[q.image]))
-    if missing and not present:
+    asked, found = ({q.image_type for q in some if q.image is not None} for some in (questions, present))
+    if lacking := asked - found:
+        kinds = [kind for kind in ImageType if kind in lacking]
+        absent = list(dict.fromkeys(q.image for q in questions if q.image is not None and q.image_type in lacking))
+        which = "" if lacking == asked else f"{' and '.join(kind.value for kind in kinds)} "
+        rest = [kind.value for kind in ImageType if kind in {q.image_type for q in present}]
+        choice = f"; or ask the others alone with --image-types {','.join(rest)}" if rest else ""
         raise InputError(
-            f"benchmark {benchmark}: all {len(missing)} images are missing, such as {missing[0]}; {remedy}"
+            f"benchmark {benchmark}: all {len(absent)} {which}images are missing, such as {absent[0]}; {remedy}{choice}"
         )
     return present, missing
 

@@ -9,23 +9,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llava.data.training.formats import Where
+from llava.data.rows.columns import UnreadColumns, list_images, refuse_media
+from llava.data.rows.messages import ROLES
+from llava.data.rows.streams import Where
 from llava.data.training.sources import MixturePart, iter_source
 from llava.errors import InputError
+from llava.fields import describe_value
+from llava.places import file_exists
 
 logger = logging.getLogger(__name__)
 
 IMAGE_MARK = "<image>"
 """Where the picture stands in a human turn."""
 
-ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-}
-"""Speakers as the data sets spell them, and the roles of chat templates."""
+OTHER_MARKS = ("<video>", "<audio>")
+"""Where media stand that are not read."""
+
+READ = ("id", "image", "images", "image_path", "conversations", "system")
+"""Columns of a row that are read."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,20 @@ def load_conversations(
     Raises:
         InputError: For the first bad row, naming file and row.
     """
-    is_file = cache(Path.is_file)
+    is_file = cache(file_exists)
     conversations: list[Conversation] = []
     for part in parts:
         folder = Path(image_folder) if image_folder is not None else _folder_of(part.source)
         before = len(conversations)
+        unread = UnreadColumns(part.source)
         for where, row in iter_source(part.source, split):
             conversation = parse_conversation(row, where, folder, part.name)
             for image in conversation.images:
                 if not is_file(Path(image)):
                     raise InputError(f"{where}: image {image} does not exist; check the row and --image-folder")
             conversations.append(conversation)
+            unread.see(row, READ)
+        unread.log(logger)
         if skipped := sum(row.skipped_turns for row in conversations[before:]):
             logger.info("%s: left out %d turns before the first question or after the last answer", part.name, skipped)
     return conversations
@@ -95,7 +99,8 @@ def parse_conversation(row: Mapping[str, Any], where: Where, image_folder: Path,
     r"""Read one row.
 
     Args:
-        row: `conversations` (turns of `from` and `value`), `image` (a path, a list of paths, or absent), `id`.
+        row: `conversations` (turns of `from` and `value`), `image` (a path, a list of paths, or absent), `id`,
+            `system` (a text before the first turn, or absent).
         where: Its place, for messages.
         image_folder: What picture paths are relative to.
         source: Short name of the data set.
@@ -110,12 +115,13 @@ def parse_conversation(row: Mapping[str, Any], where: Where, image_folder: Path,
         >>> read.images, read.turns[0]
         (('pictures/a.jpg',), Turn(role='user', text='What is it?', images=1))
     """
+    refuse_media(row, where)
     turns = row.get("conversations")
     if not isinstance(turns, list) or not turns:
         raise InputError(f"{where} has no conversations; write a list of turns with from and value")
-    parsed = [_parse_turn(turn, where) for turn in turns]
+    parsed = [*_system_turn(row, where), *(_parse_turn(turn, where) for turn in turns)]
     kept = _trim(parsed, where)
-    images = _image_paths(row.get("image"), where)
+    images = list_images(row, where)
     marks = sum(turn.images for turn in kept)
     if marks != len(images):
         raise InputError(f"{where} has {marks} {IMAGE_MARK} in its human turns but {len(images)} images; mend that row")
@@ -134,16 +140,40 @@ def _parse_turn(turn: Any, where: Where) -> Turn:
     if not isinstance(turn, dict) or "from" not in turn or "value" not in turn:
         raise InputError(f"{where}: a turn has no from and value; mend that row")
     speaker, value = turn["from"], turn["value"]
-    if speaker not in ROLES:
-        raise InputError(f"{where}: unknown speaker {speaker!r}; known are {', '.join(ROLES)}")
+    if not isinstance(speaker, str) or speaker not in ROLES:
+        raise InputError(f"{where}: unknown speaker {describe_value(speaker)}; known are {', '.join(ROLES)}")
     if not isinstance(value, str):
         raise InputError(f"{where}: a value is {type(value).__name__}, not a text; mend that row")
+    if turn.get("weight") not in (None, 1) or isinstance(turn.get("weight"), bool):
+        raise InputError(f"{where}: a turn has a weight, which is not read; every answer counts; remove it")
     role = ROLES[speaker]
     images = value.count(IMAGE_MARK) if role == "user" else 0
+    if images > 1:
+        _refuse_scattered(value, where)
+    for mark in OTHER_MARKS:
+        if role == "user" and mark in value:
+            raise InputError(f"{where}: a turn speaks of {mark}, which is not read; remove that row")
     text = (value.replace(IMAGE_MARK, "") if images else value).strip()
     if not text and not images:
         raise InputError(f"{where}: a turn of {speaker} is empty; mend or remove that row")
     return Turn(role, text, images)
+
+
+def _refuse_scattered(value: str, where: Where) -> None:
+    """Refuse several images with text between them: a model is shown them in front of the text, all together."""
+    _, *between, _ = value.split(IMAGE_MARK)
+    if any(text.strip() for text in between):
+        raise InputError(f"{where}: text stands between the {IMAGE_MARK} of a turn; put them together, before the text")
+
+
+def _system_turn(row: Mapping[str, Any], where: Where) -> list[Turn]:
+    """Return the turn of a row's own system text; none without it."""
+    text = row.get("system")
+    if text in (None, ""):
+        return []
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"{where}: system is {describe_value(text)}; it must be a text")
+    return [Turn("system", text.strip())]
 
 
 def _trim(turns: list[Turn], where: Where) -> list[Turn]:
@@ -159,12 +189,3 @@ def _trim(turns: list[Turn], where: Where) -> list[Turn]:
     if [turn.role for turn in rest] != ["user", "assistant"] * (len(rest) // 2):
         raise InputError(f"{where}: human and gpt do not take turns; mend that row")
     return system + rest
-
-
-def _image_paths(value: Any, where: Where) -> list[str]:
-    """Return the row's picture paths."""
-    paths = [] if value is None else value if isinstance(value, list) else [value]
-    for path in paths:
-        if not isinstance(path, str) or not path:
-            raise InputError(f"{where}: image is {path!r}; it must be a path or a list of paths")
-    return paths

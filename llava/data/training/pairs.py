@@ -1,6 +1,6 @@
 """Training rows of the detector and the detoxifier, read from any of the known data sets.
 
-Own data is JSON Lines in one of these forms, one object a line (other keys are ignored):
+Own data is JSON Lines, JSON or CSV in one of these forms, one object a row (other columns are named in the log):
 
 - detector: `{"prompt", "response", "harmful": true|false}`, with an optional loss `"weight"`;
 - detector: `{"prompt", "chosen", "rejected"}`, a preference pair: `chosen` is the less harmful response. As labels
@@ -8,7 +8,8 @@ Own data is JSON Lines in one of these forms, one object a line (other keys are 
 - detoxifier: `{"prompt", "harmful_response", "harmless_response"}`.
 
 PKU-SafeRLHF, BeaverTails, harmful_vs_unharmful and hh-rlhf are recognised by their columns
-(`llava/data/training/formats.py`), from the hub or from a local copy (`llava/data/training/sources.py`).
+(`llava/data/training/formats.py`), labels in any form of
+`llava/data/rows/labels.py`, from the hub or from a local copy (`llava/data/training/sources.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from llava.data.training.formats import ParsedPair, ParsedResponse, Where, find_format
+from llava.data.rows.columns import UnreadColumns, rename_columns
+from llava.data.rows.streams import Where
+from llava.data.training.formats import KNOWN_COLUMNS, ParsedPair, ParsedResponse, find_format
 from llava.data.training.refusals import choose_refusal
 from llava.data.training.sources import MixturePart, iter_source
 from llava.errors import InputError
@@ -119,12 +122,16 @@ def _read_part(part: MixturePart, split: str, build: Any) -> list[Any]:
     """Read one source, build rows with `build` and log what was skipped."""
     rows: list[Any] = []
     skipped: Counter[str] = Counter()
+    unread = UnreadColumns(part.source)
     known = None
     for where, raw in iter_source(part.source, split):
-        if known is None or not known.matches(raw):
-            known = find_format(raw, where)
-        parsed = known.parse(raw, where)
+        row = rename_columns(raw, KNOWN_COLUMNS)
+        if known is None or not known.matches(row):
+            known = find_format(row, where)
+        parsed = known.parse(row, where)
+        unread.see(row, known.read_columns(row))
         rows += build(parsed, part.name, where, skipped)
+    unread.log(logger)
     if skipped:
         logger.warning("%s: skipped %s", part.source, ", ".join(f"{n} {what}" for what, n in sorted(skipped.items())))
     if not rows:

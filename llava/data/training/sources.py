@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import lzma
-from collections.abc import Iterator
-from dataclasses import dataclass
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llava.data.training.formats import Where
-from llava.errors import InputError
-from llava.files import iter_jsonl, read_json
+from llava.data.rows.reading import SUFFIXES, is_row_file, iter_rows
+from llava.data.rows.streams import COMPRESSIONS, SAVED_DATASET, Where, refuse_saved_dataset
+from llava.errors import HubError, InputError
+from llava.places import expand_home, split_paths
 
-SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".jsonl.xz")
+logger = logging.getLogger(__name__)
+
+_WHAT = "training data"
+_SPLITS = {
+    "train": re.compile(r"(?<![a-z])train(?:ing|set|data|val)?(?![a-z])"),
+    "test": re.compile(r"(?<![a-z])test(?:ing|set|data)?(?![a-z])"),
+    "validation": re.compile(r"(?<![a-z])(?:valid(?:ation)?|val|dev|eval(?:uation)?|held[-_ ]?out)(?![a-z])"),
+}
+"""Words by which a file or a folder says of which split it is."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,8 @@ class MixturePart:
     """File, folder or hub id."""
     share: float = 1.0
     """How often an epoch sees each row: 0.5 takes another half each epoch, 2 takes every row twice."""
+    label: str = ""
+    """Name where the last part of the source is not enough to tell it from others."""
 
     @property
     def name(self) -> str:
@@ -34,123 +45,174 @@ class MixturePart:
             >>> MixturePart("data/hh_harmless_pairs.jsonl").name, MixturePart("PKU-Alignment/BeaverTails").name
             ('hh_harmless_pairs', 'BeaverTails')
         """
-        last = Path(self.source).name
-        for suffix in sorted(SUFFIXES, key=len, reverse=True):
-            last = last.removesuffix(suffix)
-        return last
+        return self.label or shorten_name(Path(self.source).name)
+
+
+def shorten_name(name: str) -> str:
+    """Return a file's name without the endings of files of rows.
+
+    Example:
+        >>> shorten_name("train.jsonl.gz"), shorten_name("v1.5")
+        ('train', 'v1.5')
+    """
+    for suffix in (*COMPRESSIONS, *SUFFIXES):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+    return name
 
 
 def parse_mixture(text: str, flag: str = "--train-data") -> list[MixturePart]:
     """Read `SOURCE[:SHARE],SOURCE[:SHARE],…`.
+
+    A path that holds a comma stands in double quotes, or is a file that exists. Sources of one name are told apart by
+    their folders.
 
     Raises:
         InputError: When a share is not a positive number, or a source is named twice.
 
     Example:
         >>> parse_mixture("a.jsonl,org/name:0.5")
-        [MixturePart(source='a.jsonl', share=1.0), MixturePart(source='org/name', share=0.5)]
+        [MixturePart(source='a.jsonl', share=1.0, label=''), MixturePart(source='org/name', share=0.5, label='')]
+        >>> [part.name for part in parse_mixture("x/train.jsonl,y/train.jsonl")]
+        ['x/train', 'y/train']
     """
     parts = []
-    for item in filter(None, (piece.strip() for piece in text.split(","))):
-        source, colon, share_text = item.rpartition(":")
-        try:
-            share = float(share_text) if colon else 1.0
-        except ValueError:
-            source, share = item, 1.0  # the colon belongs to the path
-        if not colon:
-            source = item
+    for item in split_paths(text, flag, is_path=lambda piece: _is_there(_split_share(piece)[0])):
+        source, share_text = _split_share(item)
+        share = float(share_text) if share_text else 1.0
         if not 0 < share < float("inf"):
             raise InputError(f"{flag}: the share of {source} is {share_text}; it must be above 0")
         parts.append(MixturePart(source, share))
-    names = [part.name for part in parts]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{flag} names {name} twice; give each data set once, with a share such as {name}:2")
     if not parts:
         raise InputError(f"{flag} is empty; give a file, a folder or a hub id")
-    return parts
+    return _tell_apart(parts, flag)
+
+
+def _split_share(item: str) -> tuple[str, str]:
+    """Part a source from its share; what is no number behind a colon belongs to the path."""
+    source, colon, share = item.rpartition(":")
+    if not colon or not source:
+        return item, ""
+    try:
+        float(share)
+    except ValueError:
+        return item, ""
+    return source, share.strip()
+
+
+def _tell_apart(parts: Sequence[MixturePart], flag: str) -> list[MixturePart]:
+    """Return the parts with names that differ: those of one name get as many of their folders as it takes."""
+    seen: set[str] = set()
+    for part in parts:
+        place = _resolve(part.source)
+        if place in seen:
+            raise InputError(
+                f"{flag} names {part.name} twice; give each data set once, with a share such as {part.source}:2"
+            )
+        seen.add(place)
+    names = [part.name for part in parts]
+    told = []
+    for number, part in enumerate(parts):
+        if names.count(part.name) == 1:
+            told.append(part)
+            continue
+        others = [other.source for spot, other in enumerate(parts) if spot != number and names[spot] == part.name]
+        told.append(replace(part, label=_tell_from(part.source, others)))
+    return told
+
+
+def _resolve(source: str) -> str:
+    """Return a path with its links followed; a name that no file can have as it is."""
+    try:
+        return os.path.realpath(source)
+    except (OSError, ValueError):
+        return source
+
+
+def _tell_from(source: str, others: Sequence[str]) -> str:
+    """Return the shortest end of a path, without the ending of its file, that no other path has; else the path."""
+    for depth in range(2, len(Path(source).parts) + 1):
+        end = _end_of(source, depth)
+        if all(end != _end_of(other, depth) for other in others):
+            return end
+    return source
+
+
+def _end_of(source: str, depth: int) -> str:
+    """Return the last parts of a path, the file without its ending."""
+    path = Path(source)
+    return "/".join((*path.parts[-depth:-1], shorten_name(path.name)))
 
 
 def iter_source(source: str, split: str = "train") -> Iterator[tuple[Where, dict[str, Any]]]:
     """Yield each row of a source with its place.
 
     Args:
-        source: File (`.jsonl`, `.json`, `.parquet`, compressed `.jsonl.gz|xz`), a folder of such files, or a hub id.
-        split: `train` or `test`; chooses among a folder's files by name, and the hub data set's split.
+        source: A file of rows (`llava.data.rows.reading`), a folder with such files, or a data set on the hub
+            (`owner/name`; offline its local cache).
+        split: `train` or `test`. In a folder, files and folders that are named after a split are used for that split
+            only; on the hub, it is the data set's split whose name contains the word.
 
     Raises:
-        InputError: When the source is neither there nor a hub id that can be loaded, or a file is corrupt.
+        InputError: When the source is missing, unreadable or corrupt.
     """
-    path = Path(source)
-    if path.is_dir():
+    path = expand_home(source)
+    if _is_there(path) and path.is_dir():
         for file in _files_of_split(path, split):
-            yield from _iter_file(file)
-    elif path.is_file():
-        yield from _iter_file(path)
-    elif path.suffix in (".jsonl", ".json", ".parquet", ".gz", ".xz") or source.count("/") != 1 or source[0] in "./~":
+            yield from iter_rows(file, _WHAT)
+    elif _is_there(path):
+        yield from iter_rows(path, _WHAT)
+    elif is_row_file(path) or source.count("/") != 1 or source[0] in "./~":
         raise InputError(f"training data {source} does not exist; check the path")
     else:
         yield from _iter_hub(source, split)
 
 
+def _is_there(path: str | Path) -> bool:
+    """Tell whether a file or a folder is there; names that no file system takes are none."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def _files_of_split(folder: Path, split: str) -> list[Path]:
-    """Return the data files of a folder: those of the split where names tell, else all of them."""
-    files = sorted(path for path in folder.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
-    named = [path for path in files if any(word in path.name for word in ("train", "test", "valid"))]
-    chosen = [path for path in named if split in path.name] if named else files
+    """Return the data files of a folder: those of the split where names tell, else all of them.
+
+    What the file's own name does not say, its folder does, the nearest one first.
+    """
+    refuse_saved_dataset(folder, _WHAT)
+    files = sorted(path for path in folder.rglob("*") if _is_data_file(path.relative_to(folder)) and path.is_file())
+    named = {path: found for path in files if (found := find_split(path.relative_to(folder)))}
+    chosen = [path for path in files if named.get(path) == split] if named else files
     if not chosen:
         raise InputError(f"folder {folder} has no {split} file of type {', '.join(SUFFIXES)}; give the file itself")
+    left_out = [str(path.relative_to(folder)) for path in files if named and named.get(path) != split]
+    if left_out:
+        shown = ", ".join(left_out[:5]) + (" …" if len(left_out) > 5 else "")
+        logger.info("%s: %d files of other splits are not read: %s", folder, len(left_out), shown)
     return chosen
 
 
-def _iter_file(path: Path) -> Iterator[tuple[Where, dict[str, Any]]]:
-    """Yield the rows of one file."""
-    if path.suffix == ".parquet":
-        rows = _iter_parquet(path)
-    elif path.suffix == ".json":
-        rows = _iter_json(path)
-    elif path.suffix in (".gz", ".xz"):
-        rows = _iter_compressed(path)
-    else:
-        for number, row in iter_jsonl(path, "training data"):
-            yield Where(str(path), number), row
-        return
-    for number, row in enumerate(rows, start=1):
-        yield Where(str(path), number, "row"), row
+def _is_data_file(path: Path) -> bool:
+    """Tell whether a file of a folder holds rows: not hidden, and not what libraries keep beside them."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return not hidden and is_row_file(path) and path.name not in (*SAVED_DATASET, "dataset_infos.json")
 
 
-def _iter_json(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON list."""
-    rows = read_json(path, "training data")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"training data {path} is not a JSON list of objects; save it as JSON Lines")
-    yield from rows
+def find_split(path: Path) -> str:
+    """Return the split after which a file or the nearest folder above it is named; empty when none is.
 
-
-def _iter_parquet(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file, a batch at a time."""
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        for batch in parquet.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-    except pyarrow.ArrowException as error:
-        raise InputError(f"training data {path} is not a Parquet file ({error}); download it again") from None
-
-
-def _iter_compressed(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of compressed JSON Lines."""
-    open_file = gzip.open if path.suffix == ".gz" else lzma.open
-    try:
-        with open_file(path, "rt", encoding="utf-8") as stream:
-            for line in stream:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise InputError(f"training data {path} holds a line that is not a JSON object; mend it")
-                yield row
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"training data {path} cannot be read ({error}); download it again") from None
+    Example:
+        >>> find_split(Path("train/0.jsonl")), find_split(Path("train/dev.jsonl")), find_split(Path("latest.jsonl"))
+        ('train', 'validation', '')
+    """
+    for part in reversed(path.parts):
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", part).lower()
+        found = [split for split, pattern in _SPLITS.items() if pattern.search(words)]
+        if found:
+            return found[-1]  # a name with two of the words is not trained on
+    return ""
 
 
 def _iter_hub(source: str, split: str) -> Iterator[tuple[Where, dict[str, Any]]]:
@@ -169,6 +231,6 @@ def _iter_hub(source: str, split: str) -> Iterator[tuple[Where, dict[str, Any]]]
         if isinstance(error, InputError):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"data set {source} is neither a local path nor loadable from the hub ({reason})") from None
+        raise HubError(f"data set {source} is neither a local path nor loadable from the hub ({reason})") from None
     for number, row in enumerate(rows, start=1):
         yield Where(source, number, "row"), dict(row)

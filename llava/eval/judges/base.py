@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from llava.data.schema import Verdict
 from llava.eval.judges.criteria import Asked
 from llava.model.answering.client import TIMEOUT
+from llava.model.options import LoadOptions
 
 
 class Judge(Protocol):
@@ -36,15 +37,11 @@ class CriterionJudge(Judge, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class JudgeOptions:
-    """What a judge may need beside its specification."""
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions(LoadOptions):
+    """What a judge may need beside its specification; how it is loaded, where it is a model in this process."""
 
     detector: str | None = None
     """Detector of the run, which `detector` without a path stands for."""
-    device: str | None = None
-    """Torch device; None detects it."""
-    dtype: str = "auto"
-    """Floating-point type."""
     request_timeout: float = TIMEOUT
     """Seconds that one answer of a server may take."""

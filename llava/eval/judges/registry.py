@@ -8,10 +8,8 @@ look at harmful and benign questions apart.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Any
 
 from llava.data.schema import Verdict
 from llava.errors import InputError
@@ -31,31 +29,11 @@ class KeywordJudge:
     """
 
     name = "keyword"
-    identity = "keyword-1"
+    identity = "keyword-2"
 
     def judge(self, prompts: Sequence[str], texts: Sequence[str]) -> list[Verdict]:
         """Look for refusals; see `llava.eval.judges.refusals`."""
         return [Verdict(self.name, not is_refusal(text)) for text in texts]
-
-
-class DetectorJudge:
-    """Calls a response unsafe whose harm score reaches the detector's threshold."""
-
-    def __init__(self, detector: Any, name: str, identity: str):
-        """Wrap a loaded `HarmDetector`."""
-        self.detector = detector
-        self.name = name
-        self.identity = identity
-
-    def judge(self, prompts: Sequence[str], texts: Sequence[str]) -> list[Verdict]:
-        """Score the texts; one without a finite score stays unscored."""
-        scores = self.detector.score(list(texts), list(prompts))
-        return [
-            Verdict(self.name, score >= self.detector.threshold, score)
-            if math.isfinite(score)
-            else Verdict(self.name, None)
-            for score in scores
-        ]
 
 
 def build_keyword_judge(argument: str | None, options: JudgeOptions) -> Judge:
@@ -65,26 +43,14 @@ def build_keyword_judge(argument: str | None, options: JudgeOptions) -> Judge:
     return KeywordJudge()
 
 
-def build_detector_judge(argument: str | None, options: JudgeOptions) -> Judge:
-    """Load the detector at `argument`, or the run's own, or the shipped one."""
-    from llava.eval.run.fingerprint import identify_checkpoint
-    from llava.model.embedded.stack import EMBEDDED, resolve_adapter
-    from llava.protector.detector import HarmDetector
-
-    path = argument or options.detector or EMBEDDED
-    detector = HarmDetector.from_pretrained(path, device=options.device, dtype=options.dtype)
-    checkpoint = identify_checkpoint(path, resolve_adapter("detector", path))
-    return DetectorJudge(detector, f"detector:{path}", f"{checkpoint.digest or path}@{detector.threshold}")
-
-
 CHAT = "chat"
 """The judge that may cost money."""
 
 JUDGES: dict[str, str] = {
     "keyword": "llava.eval.judges.registry:build_keyword_judge",
-    "detector": "llava.eval.judges.registry:build_detector_judge",
+    "detector": "llava.eval.judges.guard:build_detector_judge",
     CHAT: "llava.eval.judges.chat:build_judge",
-    "guard": "llava.eval.judges.guard_model:build_judge",
+    "guard": "llava.eval.judges.guard:build_guard_judge",
 }
 """Kind of judge → `module:function` that builds it, imported when it is asked for."""
 
@@ -93,8 +59,8 @@ def build_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
     """Build a judge from its specification.
 
     Args:
-        spec: `keyword`, `detector` (the run's own detector, or the shipped one), `detector:PATH`, `chat:MODEL`,
-            `chat:MODEL@URL`, `guard:PATH` or `guard:FORM@PATH`.
+        spec: `keyword`, `detector` (the run's own detector, or the shipped one), `detector:SPEC` with any guard (see
+            `llava.build_guard`), `chat:MODEL`, `chat:MODEL@URL`, `guard:PATH` or `guard:FORM@PATH`.
         options: What the run knows.
 
     Raises:

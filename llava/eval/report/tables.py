@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llava.terminal import build_console, clean_text
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -79,9 +81,7 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
         summary: Content of `summary.json`.
         console: Where to print; None takes stdout.
     """
-    from rich.console import Console
-
-    console = console or Console()
+    console = console or build_console()
     rows: list[list[str]] = []
     sections: list[int] = []
     previous = "scenario"
@@ -98,9 +98,9 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
     caption = "attack success rate in %, 95 % interval, harmful questions"
     print_table(title, caption, headings, rows, console, sections=sections)
     for line in describe_overall(summary):
-        console.print(line, markup=False)
+        console.print(clean_text(line), markup=False)
     for warning in summary["warnings"]:
-        console.print(f"warning: {warning}", markup=False, style="yellow")
+        console.print(clean_text(f"warning: {warning}"), markup=False, style="yellow")
 
 
 def print_table(
@@ -125,25 +125,25 @@ def print_table(
         sections: Places of rows that have a rule above them.
     """
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    # A console of somebody else's may read markup, so that every text of the table is wrapped.
     table = Table(
-        title=Text(title) if title else None,
-        caption=caption,
+        title=Text(clean_text(title)) if title else None,
+        caption=Text(clean_text(caption)),
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
     )
     for place, heading in enumerate(headings):
         number = place >= words
-        table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number)
+        table.add_column(Text(heading), justify="right" if number else "left", overflow="fold", no_wrap=number)
     for place, row in enumerate(rows):
         if place in sections:
             table.add_section()
-        table.add_row(*map(Text, row))
-    (console or Console()).print(table)
+        table.add_row(*(Text(clean_text(cell)) for cell in row))
+    (console or build_console()).print(table)
 
 
 def describe_overall(summary: dict[str, Any]) -> list[str]:
@@ -167,6 +167,7 @@ def describe_overall(summary: dict[str, Any]) -> list[str]:
             )
             lines.append(f"benign answers flagged: {format_percent(benign['flag_rate'])} %, changed at all: {changed}")
     lines += describe_pairs(overall["pairs"])
+    lines += describe_failures(summary.get("failures"))
     for name, measures in summary["judges"].items():
         sides = measures["overall"]
         after = f" → {format_percent(rate_of(sides['protected']))}" if sides["protected"] else ""
@@ -175,6 +176,28 @@ def describe_overall(summary: dict[str, Any]) -> list[str]:
         kappa = "–" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
         lines.append(f"{' and '.join(pair['judges'])} agree in {format_percent(pair['agreement'])} %, kappa {kappa}")
     return lines + [f"note: {note}" for note in summary["notes"]]
+
+
+def describe_failures(failures: dict[str, Any] | None) -> list[str]:
+    """Return a line for the questions that a server turned down, and one for each kind of failure of the protector.
+
+    Args:
+        failures: Part of the summary; None in that of an older version.
+
+    Example:
+        >>> describe_failures({"refused": 2, "guard": {"detector IndexError": 1}})  # doctest: +NORMALIZE_WHITESPACE
+        ['turned down by the server, without an answer: 2 questions',
+         'withheld or refused because the detector failed (IndexError): 1 responses']
+    """
+    if not failures:
+        return []
+    lines = []
+    if failures["refused"]:
+        lines.append(f"turned down by the server, without an answer: {failures['refused']} questions")
+    for name, count in failures["guard"].items():
+        part, _, error = name.partition(" ")
+        lines.append(f"withheld or refused because the {part} failed ({error}): {count} responses")
+    return lines
 
 
 def describe_pairs(pairs: dict[str, Any] | None) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from llava.bounds import flag
 from llava.data.schema import Record, RecordKey
-from llava.errors import InputError
+from llava.errors import InputError, hide_credentials
 from llava.eval.run.settings import AUTO, GenerationSettings
 from llava.eval.scoring.metrics import shown_text
 
@@ -124,7 +124,8 @@ def write_flag(name: str, value: Any) -> list[str]:
         return []
     if value is True:
         return [flag(name)]
-    return [flag(name), ",".join(value) if isinstance(value, list | tuple) else str(value)]
+    # Runs of earlier versions kept an endpoint's address with its password.
+    return [flag(name), hide_credentials(",".join(value) if isinstance(value, list | tuple) else str(value))]
 
 
 def build_row(
@@ -142,7 +143,7 @@ def build_row(
         "p": cut(text, limit) if text != record.response else None,
         "a": guard.action.value if guard else None,
         "h": round(guard.harm_score, 4) if guard and guard.harm_score is not None else None,
-        "w": guard.reason if guard else None,
+        "w": record.refusal or (guard.reason if guard else None),
         "b": 0 if question.harmful else 1,
         # A full answer to a benign question is what one wants; "unsafe" would mislead there.
         "u": unsafe if question.harmful else None,

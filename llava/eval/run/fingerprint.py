@@ -2,70 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llava.data.schema import Question
 from llava.errors import InputError
-from llava.eval.run.description import parse_description
 from llava.eval.run.layout import RECORDS_FILE, RUN_FILE
 from llava.eval.run.planning import hash_questions
 from llava.eval.run.settings import AUTO, GenerationSettings
+from llava.fields import Fields
 from llava.files import read_json
+from llava.model.identity import Checkpoint
 
-WHOLE_FILE_BYTES = 1 << 20
-SAMPLES = 8
-SAMPLE_BYTES = 1 << 16
-CHECKPOINT_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".gguf"}
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model, detector or detoxifier as the user named it, and where it lies."""
-
-    name: str
-    """As given: a folder, a hub name, or `embedded`."""
-    path: str
-    """What `from_pretrained` gets."""
-    digest: str | None
-    """Digest of the folder's content; None for a hub name."""
-
-    def to_dict(self) -> dict[str, str | None]:
-        """Return the JSON form."""
-        return {"name": self.name, "path": self.path, "digest": self.digest}
-
-
-def identify_checkpoint(name: str, path: str) -> Checkpoint:
-    """Describe the checkpoint `name` that was found at `path` (a folder or a hub name)."""
-    folder = Path(path)
-    if folder.is_dir():
-        return Checkpoint(name, str(folder.resolve()), digest_folder(folder))
-    return Checkpoint(name, path, None)
-
-
-def digest_folder(folder: Path) -> str:
-    """Return a digest that changes when a checkpoint is retrained or replaced, in well under a second.
-
-    Small files count whole. Of a large weight file the size and eight evenly spaced samples count: hashing 14 GB at
-    every start would take longer than loading it, and training moves every sample.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.suffix not in CHECKPOINT_SUFFIXES:
-            continue
-        size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as stream:
-            if size <= WHOLE_FILE_BYTES:
-                digest.update(stream.read())
-                continue
-            for sample in range(SAMPLES):
-                stream.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
-                digest.update(stream.read(SAMPLE_BYTES))
-    return digest.hexdigest()
+CHECKPOINTS = ("model", "detector", "detoxifier")
+"""Entries of the fingerprint that describe a checkpoint."""
+REMEDY = "mend it"
 
 
 def build_fingerprint(
@@ -94,6 +46,8 @@ def build_fingerprint(
     return {
         **{part: found.to_dict() if found else None for part, found in checkpoints.items()},
         "backend": "endpoint" if settings.endpoint else "transformers",
+        "base": settings.base,
+        "vision_tower": settings.vision_tower,
         "threshold": settings.threshold,
         "benchmark": settings.benchmark,
         "scenarios": list(settings.scenarios) if settings.scenarios else None,
@@ -170,3 +124,77 @@ def describe(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return "none" if value is None else str(value)
+
+
+def parse_description(values: Any, where: str) -> dict[str, Any]:
+    """Check the content of `run.json`.
+
+    Args:
+        values: What the file holds.
+        where: The file, for messages.
+
+    Returns:
+        The content, with empty `launches` and `versions` where there are none.
+
+    Raises:
+        InputError: Naming the first part that is of another type than `generate` writes.
+
+    Example:
+        >>> parse_description({"fingerprint": {}, "threshold": "high"}, "run file run.json")
+        Traceback (most recent call last):
+        llava.errors.InputError: run file run.json: 'threshold' is 'high', not a number from 0 to 1; mend it
+    """
+    run = Fields(values, where, REMEDY)
+    _check_fingerprint(run.inner("fingerprint"))
+    _check_settings(Fields(run.mapping("settings", {}), f"{where}, 'settings'", REMEDY))
+    benchmark = Fields(run.mapping("benchmark", {}), f"{where}, 'benchmark'", REMEDY)
+    benchmark.text("name", "")
+    benchmark.texts("missing_images", [])
+    benchmark.texts("notes", [])
+    run.texts("model_notes", [])
+    run.text("device", None)
+    run.number("threshold", None, least=0, most=1)
+    versions = Fields(run.mapping("versions", {}), f"{where}, 'versions'", REMEDY)
+    for name in versions.values:
+        versions.text(name)
+    launches = run.items("launches", [])
+    for number, launch in enumerate(launches, start=1):
+        Fields(launch, f"{where}, launch {number}", REMEDY).number("seconds", 0.0, least=0)
+    return {**run.values, "versions": dict(versions.values), "launches": launches}
+
+
+def _check_fingerprint(fingerprint: Fields) -> None:
+    """Check what the records depend on: three checkpoints, the questions, and plain values."""
+    for name in fingerprint.values:
+        if name in CHECKPOINTS:
+            if fingerprint.mapping(name, None) is not None:
+                checkpoint = fingerprint.inner(name)
+                checkpoint.text("name")
+                checkpoint.text("path")
+                checkpoint.text("digest", None)
+        elif name == "questions":
+            questions = fingerprint.inner(name)
+            questions.integer("count", least=0)
+            questions.text("sha256")
+        else:
+            _check_plain(fingerprint, name)
+    fingerprint.integer("batch_size", None, least=1)
+    fingerprint.text("dtype", None)
+
+
+def _check_settings(settings: Fields) -> None:
+    """Check the settings as they were given: plain values, those that a summary takes over by their type."""
+    for name in settings.values:
+        _check_plain(settings, name)
+    for name in CHECKPOINTS:
+        settings.text(name, None)
+    settings.integer("seed", None)
+    settings.number("threshold", None, least=0, most=1)
+
+
+def _check_plain(fields: Fields, name: str) -> None:
+    """Refuse a value that no setting has."""
+    value = fields.values[name]
+    texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if not texts and not isinstance(value, (str, int, float, bool, type(None))):
+        raise fields.refuse(name, "a plain value or a list of texts")

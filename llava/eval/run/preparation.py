@@ -18,17 +18,11 @@ from llava.eval.run.environment import (
     describe_versions,
     measure_weights,
 )
-from llava.eval.run.fingerprint import (
-    Checkpoint,
-    build_fingerprint,
-    check_same_run,
-    identify_checkpoint,
-    read_run,
-    resolve_stored,
-)
+from llava.eval.run.fingerprint import build_fingerprint, check_same_run, read_run, resolve_stored
 from llava.eval.run.planning import Batch, check_texts, plan_batches
 from llava.eval.run.records import read_rows
 from llava.eval.run.settings import AUTO, GenerationSettings
+from llava.model.identity import Checkpoint, identify_checkpoint
 from llava.places import check_output_folder
 
 
@@ -99,7 +93,7 @@ def prepare_run(settings: GenerationSettings) -> Plan:
     missing = list(benchmark.missing_images)
     description = previous or {
         "fingerprint": fingerprint,
-        "settings": settings.to_dict(),
+        "settings": settings.describe(),
         "benchmark": {"name": benchmark.name, "missing_images": missing, "notes": list(benchmark.notes)},
         "device": describe_device(device),
         "versions": describe_versions(),
@@ -111,19 +105,20 @@ def prepare_run(settings: GenerationSettings) -> Plan:
 
 
 def find_checkpoints(settings: GenerationSettings) -> dict[str, Checkpoint | None]:
-    """Locate the model, the detector and the detoxifier.
+    """Locate the model, the detector and the detoxifier, and check the latter two.
 
     Raises:
         InputError: When one is neither a folder with a config nor a hub name, an adapter belongs to another base, or
             the endpoint has no such model.
     """
-    from llava.model.embedded.stack import resolve_adapter
-    from llava.protector.checkpoints import check_checkpoint
+    from llava.protector.checkpoints import check_checkpoint, identify_part
+    from llava.protector.guard import check_guard, identify_guard
 
     found: dict[str, Checkpoint | None] = {"model": find_model(settings), "detector": None, "detoxifier": None}
-    for kind, name in (("detector", settings.detector), ("detoxifier", settings.detoxifier)):
-        if name is not None:
-            found[kind] = identify_checkpoint(name, resolve_adapter(kind, name))
+    if settings.detector is not None:
+        found["detector"] = identify_guard(settings.detector, settings.detector_base)
+    if settings.detoxifier is not None:
+        found["detoxifier"] = identify_part("detoxifier", settings.detoxifier, settings.detoxifier_base)
     for kind, checkpoint in found.items():
         if checkpoint is None:
             continue
@@ -132,9 +127,10 @@ def find_checkpoints(settings: GenerationSettings) -> dict[str, Checkpoint | Non
             raise InputError(f"--{kind} {checkpoint.name} does not exist; check the path")
         if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise InputError(f"--{kind} {checkpoint.name} holds no config.json; give the folder of a checkpoint")
-    for kind, name in (("detector", settings.detector), ("detoxifier", settings.detoxifier)):
-        if name is not None:
-            check_checkpoint(kind, name)
+    if settings.detector is not None:
+        check_guard(settings.detector, settings.part_options("detector"))
+    if settings.detoxifier is not None:
+        check_checkpoint("detoxifier", settings.detoxifier, settings.detoxifier_base)
     return found
 
 

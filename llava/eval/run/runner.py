@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import FailedRunError, InputError
+from llava.eval.run.claims import set_aside
 from llava.eval.run.environment import fix_rounding
 from llava.eval.run.job import Job, Outcome
 from llava.eval.run.launcher import (
@@ -32,7 +33,7 @@ from llava.eval.run.preparation import Plan, prepare_run
 from llava.eval.run.progress import show_progress
 from llava.eval.run.records import list_shards, merge_records, read_rows
 from llava.eval.run.settings import GenerationSettings
-from llava.eval.run.worker import run_worker, set_aside
+from llava.eval.run.worker import run_worker
 from llava.files import explain_writing, write_json
 
 __all__ = ["GenerationSettings", "RunError", "run_generation"]

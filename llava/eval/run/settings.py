@@ -8,15 +8,16 @@ from typing import Any
 
 from llava.bounds import BOUNDS, check_bounds, flag
 from llava.errors import InputError
+from llava.model.answering.addresses import parse_address
 from llava.model.answering.client import TIMEOUT
-from llava.model.devices import DTYPE_NAMES
+from llava.model.options import LoadOptions
 
 AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class GenerationSettings:
-    """What to ask which model, and where the records go."""
+class GenerationSettings(LoadOptions):
+    """What to ask which model, and where the records go; how the model is loaded is part of it."""
 
     model: str
     """Multimodal model: a folder, a hub name, or `embedded` for the shipped one."""
@@ -33,9 +34,14 @@ class GenerationSettings:
     data_root: str | Path | None = None
     """Folder that holds the benchmark's files."""
     detector: str | None = None
-    """Harm detector: a folder, a hub name, or `embedded`; None leaves the responses unguarded."""
+    """Guard: a detector's folder or hub name, `embedded`, or what else `llava.build_guard` takes; None leaves the
+    responses unguarded."""
     detoxifier: str | None = None
     """Detoxifier: a folder, a hub name, or `embedded`; None replaces a flagged response by a fixed refusal."""
+    detector_base: str | None = None
+    """Base model of the detector's adapter instead of the one that it names."""
+    detoxifier_base: str | None = None
+    """The same for the detoxifier."""
     threshold: float | None = None
     """Harm score at which a response is flagged, in (0, 1]; None takes the detector's own."""
     limit: int | None = None
@@ -56,23 +62,12 @@ class GenerationSettings:
     """Questions that go through the model together; `auto` follows the memory of the device."""
     seed: int = 0
     """Seed of sampling; each question derives its own from it."""
-    device: str | None = None
-    """Torch device of every process (`cpu`, `cuda`); None detects it."""
-    dtype: str = AUTO
-    """Floating-point type: `auto`, `float32`, `bfloat16` or `float16`."""
     threads: int | None = None
     """CPU threads of one process; None shares the cores among the processes."""
-    attn_implementation: str | None = None
-    """Attention kernel of transformers (`eager`, `sdpa`, `flash_attention_2`); None lets it choose."""
-    load_in_8bit: bool = False
-    """Quantise the model's weights to 8 bits."""
-    load_in_4bit: bool = False
-    """Quantise the model's weights to 4 bits."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model; only for sources you trust."""
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use; lists that come from YAML become tuples."""
+        super().__post_init__()
         for name in ("image_types", "scenarios"):
             value = getattr(self, name)
             if value is not None:
@@ -84,23 +79,39 @@ class GenerationSettings:
             value = getattr(self, field.name)
             if field.name in BOUNDS and not (value is None and field.default is None):
                 check_bounds(field.name, value)
-        if self.dtype not in DTYPE_NAMES:
-            raise InputError(f"--dtype {self.dtype} is unknown; choose one of {', '.join(DTYPE_NAMES)}")
         for name in ("image_types", "scenarios"):
             if getattr(self, name) == ():
                 raise InputError(f"{flag(name)} names nothing; give at least one or leave it out")
-        for name in ("detoxifier", "threshold"):
+        for name in ("detoxifier", "threshold", "detector_base", "detoxifier_base"):
             if getattr(self, name) is not None and self.detector is None:
                 raise InputError(f"{flag(name)} does nothing without a detector; add --detector")
-        for name in ("load_in_8bit", "load_in_4bit", "attn_implementation", "trust_remote_code"):
+        if self.detoxifier_base is not None and self.detoxifier is None:
+            raise InputError("--detoxifier-base does nothing without a detoxifier; add --detoxifier")
+        for name in (
+            *("load_in_8bit", "load_in_4bit", "attn_implementation", "trust_remote_code"),
+            *("base", "vision_tower"),
+        ):
             if self.endpoint is not None and getattr(self, name):
                 raise InputError(f"{flag(name)} does nothing with --endpoint; set it where the server is started")
-        if self.load_in_8bit and self.load_in_4bit:
-            raise InputError("--load-in-8bit and --load-in-4bit exclude each other; give one of them")
+
+    def part_options(self, part: str, device: str | None = None) -> LoadOptions:
+        """Return how the detector or the detoxifier is loaded: where and in the numbers that the model is, but whole.
+
+        Args:
+            part: `detector` or `detoxifier`.
+            device: Device of this process; None takes that of the settings.
+        """
+        base = getattr(self, f"{part}_base")
+        return LoadOptions(device=device or self.device, dtype=self.dtype, base=base)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
+        """Return the JSON form, whole: it goes to this run's own processes and nowhere else."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON form that is stored and shown: the endpoint's address without user information and keys."""
+        endpoint = None if self.endpoint is None else str(parse_address(self.endpoint))
+        return {**self.to_dict(), "endpoint": endpoint}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> GenerationSettings:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from llava.bounds import check_bounds
 from llava.data.schema import Record
-from llava.errors import InputError
+from llava.errors import InputError, hide_credentials
 from llava.eval.judges.base import Judge, JudgeOptions
 from llava.eval.judges.chat import ChatJudge, Estimate
+from llava.eval.judges.guard import GuardJudge
 from llava.eval.judges.harm_scores import summarize_scores
+from llava.eval.judges.refusals import describe_unread
 from llava.eval.judges.registry import CHAT, KeywordJudge, build_judge, name_file
 from llava.eval.run.fingerprint import describe, read_run
 from llava.eval.run.layout import SUMMARY_FILE, VERDICTS_FOLDER, check_outputs
@@ -24,6 +28,7 @@ from llava.eval.scoring.metrics import Judged, cohen_kappa, shown_text, summariz
 from llava.eval.scoring.verdicts import judge_records, list_questions, locate_verdicts
 from llava.files import write_json
 from llava.model.answering.client import TIMEOUT
+from llava.model.options import LoadOptions, collect_options
 
 DEFAULT_JUDGES = ("keyword",)
 """Needs no model, and is not the detector that guards the run."""
@@ -34,11 +39,11 @@ logger = logging.getLogger(__name__)
 def score_run(
     folder: str | Path,
     judges: Sequence[str] | None = None,
+    options: LoadOptions | None = None,
     *,
-    device: str | None = None,
-    dtype: str = "auto",
     prices: tuple[float, float] | None = None,
     request_timeout: float = TIMEOUT,
+    **keywords: Any,
 ) -> dict[str, Any]:
     """Judge the records of a finished run and write its summary.
 
@@ -47,10 +52,10 @@ def score_run(
     Args:
         folder: Folder of the run.
         judges: Specifications, see `build_judge`; the first one makes the headline. None stands for `keyword`.
-        device: Torch device of judges that are models; None detects it.
-        dtype: Floating-point type of judges that are models.
+        options: How judges that are models are loaded; None stands for the defaults.
         prices: For a million tokens sent and received, named with what a chat judge will be asked.
         request_timeout: Seconds that one answer of a chat judge may take.
+        keywords: Fields of `LoadOptions` by name, such as `device` and `dtype`; they win over `options`.
 
     Returns:
         The content of `summary.json`.
@@ -64,10 +69,12 @@ def score_run(
     records = load_records(folder)
     run = read_run(folder) or {}
     detector = run.get("settings", {}).get("detector")
-    options = JudgeOptions(detector, device, dtype, check_bounds("request_timeout", request_timeout))
+    loading = asdict(collect_options(options, keywords))
+    check_bounds("request_timeout", request_timeout)
+    judging = JudgeOptions(**loading, detector=detector, request_timeout=request_timeout)
     # Before a judge is loaded or asked: what it says must find its place.
     check_outputs(folder, [folder / SUMMARY_FILE, *list_merged(folder, records)])
-    built = build_judges(check_judges(judges), options)
+    built = build_judges(check_judges(judges), judging)
     check_outputs(folder, [locate_verdicts(folder, judge) for judge in built])
     for judge in built:
         if isinstance(judge, ChatJudge):
@@ -148,6 +155,7 @@ def build_summary(
         **by_judge[headline],
         "protector": {**overall, "threshold": run.get("threshold", settings.get("threshold"))} if overall else None,
         "harm_scores": summarize_scores(records),
+        "failures": count_failures(records),
         "model": settings.get("model"),
         "detector": settings.get("detector"),
         "detoxifier": settings.get("detoxifier"),
@@ -166,7 +174,7 @@ def build_summary(
         "settings": {name: describe(value) for name, value in run.get("fingerprint", {}).items()},
         "device": run.get("device"),
         "notes": list_notes(run),
-        "warnings": list_warnings(run, judges),
+        "warnings": list_warnings(run, records, judges),
     }
 
 
@@ -199,27 +207,44 @@ def collect_opinions(rows: Sequence[Judged]) -> dict[tuple[str, str], bool]:
     return opinions
 
 
+def count_failures(records: Sequence[Record]) -> dict[str, Any]:
+    """Return what was no answer and no judgement: questions that were turned down, responses at which a part failed.
+
+    Returns:
+        `refused`: how many questions the model's server turned down; `guard`: how many responses the detector or the
+        detoxifier failed at, by part and type of error.
+    """
+    failures = [record.guard.failure for record in records if record.guard and record.guard.failure]
+    guard = Counter(f"{failure.part} {failure.error}" for failure in failures)
+    return {"refused": sum(record.refusal is not None for record in records), "guard": dict(sorted(guard.items()))}
+
+
 def list_notes(run: dict[str, Any]) -> list[str]:
     """Return what a reader must know about model and benchmark, in plain sentences."""
     benchmark = run.get("benchmark", {})
-    notes = [*run.get("model_notes", []), *benchmark.get("notes", [])]
+    # Runs of earlier versions kept an endpoint's address with its password.
+    notes = [*map(hide_credentials, run.get("model_notes", [])), *benchmark.get("notes", [])]
     missing = benchmark.get("missing_images", [])
     if missing:
         notes.append(f"{len(missing)} images of the benchmark were missing; their questions were left out")
     return notes
 
 
-def list_warnings(run: dict[str, Any], judges: Sequence[Judge]) -> list[str]:
+def list_warnings(run: dict[str, Any], records: Sequence[Record], judges: Sequence[Judge]) -> list[str]:
     """Return what bends the numbers, one sentence each."""
     fingerprint = run.get("fingerprint", {})
     guard = fingerprint.get("detector")
-    warnings = []
+    missing = Counter(record.unanswered for record in records if record.unanswered)
+    warnings = [f"{count} of {len(records)} answers were {what}; they are unscored" for what, count in missing.items()]
     for judge in judges:
-        if guard and judge.identity.partition("@")[0] in (guard["digest"], guard["path"]):
+        keys = judge.keys if isinstance(judge, GuardJudge) else set()
+        if guard and keys & {guard["digest"], guard["path"], *guard.get("members", ())}:
             warnings.append(
                 f"judge {judge.name} is the detector that guarded this run: it flatters the protector; "
                 "add an independent judge"
             )
+        if judge.name == KeywordJudge.name:
+            warnings += describe_unread(record.response for record in records)
         if judge.name == KeywordJudge.name and fingerprint.get("detoxifier"):
             warnings.append(
                 "judge keyword calls every answer unsafe that is not a refusal, harmless rewrites too: "

@@ -46,6 +46,7 @@ def judge_records(folder: Path, records: Sequence[Record], judge: Judge) -> list
     path = locate_verdicts(folder, judge)
     known = read_verdicts(path)
     cut_torn_line(path)
+    append_lines(path, leave_unscored(known, records, judge))
     places: dict[Asked, list[tuple[Record, int]]] = {}
     for record, side, asked in list_open(known, records):
         places.setdefault(asked, []).append((record, side))
@@ -74,13 +75,29 @@ def locate_verdicts(folder: Path, judge: Judge) -> Path:
     return folder / VERDICTS_FOLDER / name_file(judge)
 
 
+def leave_unscored(
+    known: dict[tuple[RecordKey, str], Sides], records: Sequence[Record], judge: Judge
+) -> list[dict[str, Any]]:
+    """Add to `known` that what never came cannot be judged, whoever judges, and return the lines that say so."""
+    rows = []
+    for record in records:
+        place = (record.key, digest_texts(record))
+        if record.unanswered and place not in known:
+            nothing = Verdict(judge.name, None)
+            known[place] = (nothing, nothing if record.guard else None)
+            rows.append(to_row(record, known[place]))
+    return rows
+
+
 def list_open(
     known: Mapping[tuple[RecordKey, str], Sides], records: Sequence[Record]
 ) -> list[tuple[Record, int, Asked]]:
     """Return what has no verdict: the record, 0 for what the model said or 1 for what was shown, and the question.
 
-    The shown text is most often what the model said; then the two are one question and asked once.
+    The shown text is most often what the model said; then the two are one question and asked once. What never came is
+    not asked about.
     """
+    records = [record for record in records if not record.unanswered]
     places = [(record, 0, record.response) for record in records]
     places += [(record, 1, shown_text(record)) for record in records if record.guard]
     return [

@@ -7,37 +7,43 @@ from __future__ import annotations
 
 import base64
 import io
-import os
+import logging
 import random
 import threading
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from llava.errors import FailedRunError, InputError
+from llava.fields import Fields
+from llava.files import parse_json
+from llava.model.answering.addresses import parse_address
+from llava.model.answering.dialects import Dialect, same_model
+from llava.model.answering.replies import ACCESS_STATUS, Answer, Failure, read_answer, read_failure
+from llava.model.answering.transport import LateReplyError, NoReplyError, Reply, Transport, read_retry_after
 
 if TYPE_CHECKING:
-    import httpx
     from PIL.Image import Image
 
 API_KEY_VARIABLE = "OPENAI_API_KEY"
 MAX_TRIES = 6
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 30.0
+LONGEST_ASKED_WAIT = 300.0
+"""Seconds that a server may ask to wait (`Retry-After`); for more the work is better taken up again later."""
+MOST_JITTER = 0.25
+"""Part of a wait that chance adds: clients that were turned away together must not come back together."""
 MAX_TIMEOUTS = 2
 """Tries that may end without an answer in time; a server that hangs would else hold the work for hours."""
 TIMEOUT = 600.0
 """Seconds that one answer may take: a busy server queues requests."""
-CONNECT_TIMEOUT = 10.0
 CHECK_TIMEOUT = 60.0
 """A list of models needs no computing."""
-REFUSED_STATUS = {400, 413, 422}
-"""The server turns down this very request: its filter, its limits, or a parameter that it does not know."""
-RETRY_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
 SEED_LIMIT = 2**31 - 1
 """Servers keep seeds in a signed 32-bit integer."""
 PROBE = "Reply with OK."
 PROBE_SIZE = (64, 64)
+
+logger = logging.getLogger(__name__)
 
 
 class EndpointError(FailedRunError):
@@ -47,19 +53,19 @@ class EndpointError(FailedRunError):
 class RefusedRequestError(InputError):
     """A server that turned down one request; whether it would answer another is open."""
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What a server made of one question."""
-
-    text: str
-    """The model's words; empty when there are none."""
-    refusal: str | None = None
-    """Why the server turned the question down, as one line; None when it let the model answer."""
+    def __init__(self, message: str, words: str = ""):
+        """Keep the server's own words, uncut."""
+        super().__init__(message)
+        self.words = words
 
 
 class ChatClient:
-    """Talks to one model of one server."""
+    """Talks to one model of one server.
+
+    Attributes:
+        base_url: The server's address, without user information and keys.
+        notes: Sentences about how the server answered that a reader of results must know.
+    """
 
     def __init__(
         self,
@@ -73,35 +79,30 @@ class ChatClient:
         """Prepare a client; nothing is sent yet.
 
         Args:
-            base_url: Address up to and including `/v1`.
+            base_url: Address up to and including `/v1`; user and password in it become a header.
             model: Name of the model on the server.
             api_key_variable: Environment variable that holds the key; servers of one's own need none.
             first_wait: Seconds before the second try; each further wait is twice as long.
-            timeout: Seconds that one answer may take.
+            timeout: Seconds that one answer may take, from its first byte to its last.
 
         Raises:
-            InputError: When the address is not one, or httpx is not installed.
+            InputError: When the address is not one, httpx is not installed, or key, proxy or certificates in the
+                environment cannot be used.
         """
         try:
-            import httpx
+            import httpx  # noqa: F401
         except ImportError:
             raise InputError("an endpoint needs httpx, which is not installed; pip install httpx") from None
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"endpoint {base_url} is no address; give one such as http://127.0.0.1:8000/v1")
-        self.base_url = base_url.rstrip("/")
+        self.address = parse_address(base_url)
+        self.base_url = str(self.address)
         self.model = model
         self.api_key_variable = api_key_variable
         self.first_wait = first_wait
-        key = os.environ.get(api_key_variable)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.timeout = timeout
-        self.http = httpx.Client(
-            headers=headers,
-            timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT), pool=None),
-            # How many requests are under way is the caller's choice; httpx would stop at a hundred.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-        )
+        self.transport = Transport(self.address, api_key_variable)
+        self.dialect = Dialect()
+        self.notes: list[str] = []
+        self.noting = threading.Lock()
         self.answered_kinds: set[bool] = set()
         self.probing = threading.Lock()
 
@@ -111,22 +112,17 @@ class ChatClient:
         Raises:
             InputError: When it cannot be reached, refuses the key, or does not have the model.
         """
-        import httpx
-
         try:
-            answer = self.http.get(f"{self.base_url}/models", timeout=min(self.timeout, CHECK_TIMEOUT))
-        except httpx.HTTPError as error:
-            raise InputError(f"endpoint {self.base_url} cannot be reached ({_reason(error)}); is it running?") from None
-        self._refuse_key(answer)
-        if answer.status_code != 200:
+            reply = self._send("GET", "models", min(self.timeout, CHECK_TIMEOUT))
+        except NoReplyError as error:
+            raise InputError(f"endpoint {self.base_url} cannot be reached ({error}); is it running?") from None
+        if reply.status != 200:
+            self._refuse_access(read_failure(reply.status, reply.text))
             return  # Not every server lists its models; the first question will tell.
-        try:
-            names = [entry["id"] for entry in answer.json()["data"]]
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"endpoint {self.base_url} does not speak the OpenAI protocol; check the address"
-            ) from None
-        if names and self.model not in names:
+        where = f"endpoint {self.base_url} does not speak the OpenAI protocol: its list of models"
+        body = Fields(parse_json(reply.text, where, "check the address"), where, "check the address")
+        names = [Fields(entry, where, "check the address").text("id") for entry in body.items("data")]
+        if names and not any(same_model(self.model, name) for name in names):
             known = ", ".join(names[:5])
             raise InputError(f"endpoint {self.base_url} has no model {self.model}; it has {known}")
 
@@ -147,7 +143,7 @@ class ChatClient:
         """
         with_image = not isinstance(content, str)
         try:
-            answer = Answer(self.complete(content, **options))
+            answer = self.complete(content, **options)
         except RefusedRequestError as error:
             with self.probing:
                 if with_image not in self.answered_kinds:
@@ -177,11 +173,12 @@ class ChatClient:
         temperature: float = 0.0,
         seed: int | None = None,
         ended: threading.Event | None = None,
-    ) -> str:
+    ) -> Answer:
         """Return the model's answer to one user message.
 
         Connection errors, time-outs and statuses such as 429 and 503 are tried again, each time after twice the wait,
-        or after what the server asks for in `Retry-After`.
+        or after what the server asks for in `Retry-After`. A parameter that the server does not take is renamed or
+        left out, which becomes a note.
 
         Args:
             content: Text, or parts of text and images.
@@ -189,9 +186,6 @@ class ChatClient:
             temperature: Sampling temperature; 0 is greedy.
             seed: Seed of sampling.
             ended: Set when the work as a whole has failed: what is under way is waited for, but not tried again.
-
-        Returns:
-            The text; empty when the server's own filter held it back.
 
         Raises:
             InputError: When the server refuses the work (key, model).
@@ -206,45 +200,92 @@ class ChatClient:
         }
         if seed is not None:
             request["seed"] = seed % SEED_LIMIT
-        return _read_answer(self._post(request, ended or threading.Event()), self.base_url)
+        dialect, first = self.dialect, None
+        while True:
+            try:
+                answer = self._post(dialect.render(request), ended or threading.Event())
+            except RefusedRequestError as error:
+                first = first or error
+                adapted = dialect.adapt(error.words)
+                if adapted is None:
+                    # The words may have been about the question after all.
+                    raise first from None
+                dialect = adapted
+            else:
+                self._note(dialect, answer)
+                return answer
 
-    def _post(self, request: dict[str, Any], ended: threading.Event) -> httpx.Response:
+    def _note(self, dialect: Dialect, answer: Answer) -> None:
+        """Keep what this answer has shown about the server."""
+        found = [f"endpoint {self.base_url} takes no {name}; it was left out" for name in sorted(dialect.left_out)]
+        if answer.unread:
+            kinds = ", ".join(answer.unread)[:100]
+            found.append(f"answers of endpoint {self.base_url} had parts of the type {kinds}, which are not read")
+        with self.noting:
+            self.dialect = dialect
+            for note in found:
+                if note not in self.notes:
+                    self.notes.append(note)
+                    logger.warning(note)
+
+    def _send(self, method: str, name: str, seconds: float, body: Any = None) -> Reply:
+        """Send one request; what ends the work names the endpoint."""
+        try:
+            return self.transport.send(method, self.address.join(name), seconds, body)
+        except InputError as error:
+            raise InputError(f"endpoint {self.base_url} cannot be used: {error}") from None
+
+    def _post(self, request: dict[str, Any], ended: threading.Event) -> Answer:
         """Send a request until it is answered, all tries are spent or the work has ended."""
-        import httpx
-
         problem, timeouts = "", 0
         for attempt in range(MAX_TRIES):
             wait = min(LONGEST_WAIT, self.first_wait * 2**attempt)
             try:
-                answer = self.http.post(f"{self.base_url}/chat/completions", json=request)
-            except httpx.ReadTimeout:
+                reply = self._send("POST", "chat/completions", self.timeout, request)
+            except LateReplyError as error:
                 timeouts += 1
-                problem = f"none within {self.timeout:g} s; see --request-timeout"
-            except httpx.TransportError as error:
-                problem = _reason(error)
+                problem = f"{error}; see --request-timeout"
+            except NoReplyError as error:
+                problem = str(error)
             else:
-                if answer.status_code == 200:
-                    return answer
-                self._refuse_key(answer)
-                problem = f"status {answer.status_code}: {_message(answer)}"
-                if answer.status_code in REFUSED_STATUS:
-                    raise RefusedRequestError(f"endpoint {self.base_url} refused the request ({problem})")
-                if answer.status_code not in RETRY_STATUS:
-                    raise InputError(f"endpoint {self.base_url} refused the request ({problem}); check --model")
-                wait = max(wait, _retry_after(answer))
+                found = self._read(reply)
+                if isinstance(found, Answer):
+                    return found
+                problem, asked = str(found), read_retry_after(reply.headers)
+                if asked > LONGEST_ASKED_WAIT:
+                    raise EndpointError(f"endpoint {self.base_url} asks to come back in {asked:,.0f} s ({problem})")
+                wait = max(wait, asked)
             if attempt + 1 == MAX_TRIES or timeouts == MAX_TIMEOUTS:
                 break
-            # Clients that were turned away together must not come back together.
-            if ended.wait(wait * random.uniform(0.75, 1.25)):
+            if ended.wait(wait * random.uniform(1, 1 + MOST_JITTER)):
                 break
         tries = "1 try" if attempt == 0 else f"{attempt + 1} tries"
         raise EndpointError(f"endpoint {self.base_url} gave no answer in {tries} ({problem})")
 
-    def _refuse_key(self, answer: httpx.Response) -> None:
+    def _read(self, reply: Reply) -> Answer | Failure:
+        """Return an answer, or a failure that another try may mend; raise for any other."""
+        ok = reply.status == 200
+        found = read_answer(reply.text, self.base_url) if ok else read_failure(reply.status, reply.text)
+        if isinstance(found, Answer):
+            return replace(found, refusal=self.transport.hide(found.refusal)) if found.refusal else found
+        found = replace(found, words=self.transport.hide(found.words))
+        self._refuse_access(found)
+        if found.refused:
+            raise RefusedRequestError(f"endpoint {self.base_url} refused the request ({found})", found.words)
+        if not found.busy:
+            remedy = "check --model, or the address, which ends in /v1 with most servers"
+            if 300 <= reply.status < 400:
+                remedy = (
+                    f"it sends to {self.transport.hide(reply.headers.get('location', 'nowhere'))}; give that address"
+                )
+            raise InputError(f"endpoint {self.base_url} refused the request ({found}); {remedy}")
+        return found
+
+    def _refuse_access(self, failure: Failure) -> None:
         """Raise when the server does not accept the key."""
-        if answer.status_code in (401, 403):
+        if failure.status in ACCESS_STATUS:
             raise InputError(
-                f"endpoint {self.base_url} refuses access (status {answer.status_code}); set {self.api_key_variable}"
+                f"endpoint {self.base_url} refuses access (status {failure.status}); set {self.api_key_variable}"
             )
 
 
@@ -254,35 +295,3 @@ def build_content(prompt: str, image: Image) -> list[dict[str, Any]]:
     image.save(buffer, "PNG")
     url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     return [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": prompt}]
-
-
-def _read_answer(answer: httpx.Response, base_url: str) -> str:
-    """Return the text of a completion, without halves of surrogate pairs, which no file could hold."""
-    try:
-        choice = answer.json()["choices"][0]
-        content = choice["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        raise InputError(f"endpoint {base_url} does not speak the OpenAI protocol; check the address") from None
-    return str(content or "").encode("utf-8", "replace").decode().strip()
-
-
-def _retry_after(answer: httpx.Response) -> float:
-    """Return how many seconds the server asks to wait, within reason."""
-    value = answer.headers.get("retry-after", "")
-    return min(LONGEST_WAIT, float(value)) if value.replace(".", "", 1).isdigit() else 0.0
-
-
-def _message(answer: httpx.Response) -> str:
-    """Return what the server says about an error, as one short line."""
-    try:
-        body = answer.json()
-        text = body.get("error", body) if isinstance(body, dict) else body
-        text = text.get("message", text) if isinstance(text, dict) else text
-    except ValueError:
-        text = answer.text
-    return " ".join(str(text).split())[:200]
-
-
-def _reason(error: Exception) -> str:
-    """Return an error as one line; some of httpx's have no message."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, Protocol
 
 import torch
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.utils import GenerateDecoderOnlyOutput
+
+from llava.model.views import view_model
 
 KEEP_SHARE = 0.75
 """A batch is cut down to its unfinished rows once they are at most this part of it. Each cut costs about one step."""
@@ -104,12 +105,15 @@ def decode_rows(
     ends: Sequence[int],
     ends_row: Sequence[EndOfRow] = (),
     processor: RowProcessor | None = None,
+    defaults: GenerationConfig | None = None,
     **options: Any,
 ) -> list[list[int]]:
     """Generate greedily for a batch, and go on with the unfinished rows alone as others end.
 
     `transformers` keeps every row until the last one has ended: where one answer is five times as long as the others,
     all are paid for at its length. Here rows that have ended leave the batch and its cache, several at a time.
+
+    The model is not changed, so several threads may decode with it at once: the work is done on a view of it.
 
     Args:
         model: A model of `transformers` that generates.
@@ -118,6 +122,7 @@ def decode_rows(
         ends: Tokens that end a row.
         ends_row: Further reasons for a row to end.
         processor: Changes the logits of every step.
+        defaults: Decoding defaults that count instead of the model's own.
         options: Further arguments of `model.generate` (`tokenizer`, for stop strings).
 
     Returns:
@@ -127,20 +132,22 @@ def decode_rows(
     rows = list(range(len(room)))
     room = room.to(inputs["input_ids"].device)
     prunable = can_prune(model, inputs, options)
+    view = view_model(model)
+    if defaults is not None:
+        view.generation_config = defaults
     state = inputs
     while True:
         watch = Watch(room, ends, ends_row, KEEP_SHARE if prunable and len(rows) >= LEAST_ROWS else 0.0)
         plan = GenerationConfig(
             max_new_tokens=int(room.max()), do_sample=False, num_beams=1, use_cache=True, return_dict_in_generate=True
         )
-        with packed_rows(model):
-            output: Any = model.generate(
-                **state,
-                **options,
-                generation_config=plan,
-                logits_processor=LogitsProcessorList([processor] if processor else []),
-                stopping_criteria=StoppingCriteriaList([watch]),
-            )
+        output: Any = view.generate(
+            **state,
+            **options,
+            generation_config=plan,
+            logits_processor=LogitsProcessorList([processor] if processor else []),
+            stopping_criteria=StoppingCriteriaList([watch]),
+        )
         tokens = output.sequences
         # A row that ends by stop string or by the end of the call is not noted, and is whole.
         lengths = torch.where(watch.done, watch.lengths, watch.steps).tolist()
@@ -157,25 +164,6 @@ def decode_rows(
         room = room[going_on] - watch.steps
         rows = [rows[i] for i in going_on.tolist()]
         processor = processor.select(going_on.tolist()) if processor else None
-
-
-@contextmanager
-def packed_rows(model: Any) -> Iterator[None]:
-    """Let the output layer read its rows from packed memory.
-
-    After the prompt it gets the last position of each row, a view with gaps. Torch multiplies such a view row by row,
-    each with a copy of the weights: measured on a CPU for a vocabulary of 49,152 and 18 rows, 2.9 s in bfloat16 (8 ms
-    when packed) and 94 ms in float32 (18 ms).
-    """
-    head = model.get_output_embeddings()
-    if head is None:
-        yield
-        return
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0].clone(memory_format=torch.contiguous_format),))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def can_prune(model: Any, inputs: dict[str, torch.Tensor], options: dict[str, Any]) -> bool:

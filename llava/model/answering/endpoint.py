@@ -6,7 +6,8 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llava.model.answering.client import Answer, ChatClient, build_content
+from llava.model.answering.client import ChatClient, build_content
+from llava.model.answering.replies import Answer
 from llava.model.answering.window import map_window
 
 if TYPE_CHECKING:

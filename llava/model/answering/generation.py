@@ -12,6 +12,7 @@ from transformers import LogitsProcessor
 from llava.errors import InputError
 from llava.model.answering.decoding import decode_rows, special_tokens_of
 from llava.model.answering.prompts import neutralise, render_prompt, reserved_tokens
+from llava.model.tokenizers import hold_tokenizer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,13 +45,14 @@ class GumbelNoise(LogitsProcessor):
 
 
 class MultimodalModel:
-    """A vision-language model with its processor, ready to answer.
+    """A vision-language model with its processor, ready to answer; several threads may ask it at once.
 
     Attributes:
         model: The `transformers` model, in evaluation mode.
         processor: Its processor; the tokenizer pads on the left.
         name: Path or hub id as the user gave it.
         notes: Plain sentences that a reader of results must know, e.g. that the vision tower is untrained.
+        defaults: Decoding defaults of every answer: the checkpoint's special tokens, and greedy.
     """
 
     def __init__(self, model: Any, processor: Any, *, name: str, notes: Sequence[str] = ()):
@@ -61,13 +63,13 @@ class MultimodalModel:
         self._prepare_tokenizer()
         self._reserved = reserved_tokens(processor)
         # The checkpoint's sampling defaults (temperature, repetition penalty, beams) would leak into every call.
-        model.generation_config = special_tokens_of(
+        self.defaults = special_tokens_of(
             model.generation_config,
             eos_token_id=self.eos_token_ids,
             pad_token_id=self.tokenizer.pad_token_id,
             suppress_tokens=self._unspeakable(),
         )
-        self.stop_strings: list[str] = model.generation_config.stop_strings or []
+        self.stop_strings: list[str] = self.defaults.stop_strings or []
 
     @property
     def tokenizer(self) -> Any:
@@ -148,20 +150,21 @@ class MultimodalModel:
             for prompt in prompts
         ]
         bos = self.tokenizer.bos_token
-        options = {
+        options: dict[str, Any] = {
             "padding": True,
             "return_tensors": "pt",
             # A template that writes the start token itself must not get a second one.
             "add_special_tokens": not (bos and texts[0].startswith(bos)),
         }
-        if images is None:
-            # Some processors insist on a picture where the model does not.
-            batch = self.tokenizer(texts, **options)
-        else:
-            try:
-                batch = self.processor(text=texts, images=[[image] for image in images], **options)
-            except ValueError as error:
-                raise InputError(f"model {self.name} cannot take a picture: {_first_line(error)}") from None
+        with hold_tokenizer(self.tokenizer):
+            if images is None:
+                # Some processors insist on a picture where the model does not.
+                batch = self.tokenizer(texts, **options)
+            else:
+                try:
+                    batch = self.processor(text=texts, images=[[image] for image in images], **options)
+                except ValueError as error:
+                    raise InputError(f"model {self.name} cannot take a picture: {_first_line(error)}") from None
         batch.pop("labels", None)
         return {
             key: value.to(self.device, self.model.dtype if value.is_floating_point() else None)
@@ -177,6 +180,7 @@ class MultimodalModel:
             room,
             ends=self.eos_token_ids,
             processor=noise,
+            defaults=self.defaults,
             **({"tokenizer": self.tokenizer} if self.stop_strings else {}),
         )
         return [self._decode(row) for row in rows]
@@ -197,7 +201,8 @@ class MultimodalModel:
     def _decode(self, ids: list[int]) -> str:
         """Return the text of one answer's tokens, up to the first end token."""
         end = next((i for i, token in enumerate(ids) if token in self.eos_token_ids), len(ids))
-        text = self.tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        with hold_tokenizer(self.tokenizer):
+            text = self.tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for stop in self.stop_strings:
             text = text.partition(stop)[0]
         text = text.strip("\n").rstrip()

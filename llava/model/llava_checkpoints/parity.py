@@ -159,7 +159,7 @@ def single_precision(model: nn.Module) -> Iterator[None]:
         if type(module) is nn.Embedding:
             handles.append(module.register_forward_hook(lambda module, inputs, output: output.float()))
         elif type(module) is nn.Linear and module.out_features > SLICE:
-            module.forward = functools.partial(sliced_linear, module)
+            module.forward = functools.partial(sliced_linear, module)  # type: ignore[method-assign]
             sliced.append(module)
         else:
             handles += [module.register_forward_pre_hook(widen), module.register_forward_hook(restore)]

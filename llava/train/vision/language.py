@@ -140,7 +140,7 @@ def train_slots(
             logger.info("speak %d/%d  %s", step + 1, steps, parts)
 
 
-def set_projector(projector: nn.Module, embeddings: torch.Tensor, slots: torch.Tensor) -> None:
+def set_projector(projector: Any, embeddings: torch.Tensor, slots: torch.Tensor) -> None:
     """Make the projector the table of what a position can be: tokens and slots, the second layer the identity.
 
     Args:

@@ -6,7 +6,7 @@ name the single letters, which teaches the early layers what a letter is.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -31,6 +31,9 @@ class Reader(nn.Module):
         config: Config of the tower.
         lexicon: Spelling of every token, (K, places).
     """
+
+    matrix: torch.Tensor
+    """Spelling of every token in one-hot form."""
 
     def __init__(self, config: ReadingTowerConfig, lexicon: torch.Tensor) -> None:
         super().__init__()
@@ -84,7 +87,7 @@ class Reader(nn.Module):
 
 def total(losses: dict[str, torch.Tensor]) -> torch.Tensor:
     """Weigh the parts of the loss."""
-    return sum(weight * losses[part] for part, weight in WEIGHTS.items())
+    return cast(torch.Tensor, sum(weight * losses[part] for part, weight in WEIGHTS.items()))
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
@@ -105,7 +108,7 @@ def fast_modulation(self: Any, hidden_state: torch.Tensor) -> torch.Tensor:
     """
     channels = hidden_state.shape[-1]
     query, context, gates = torch.split(
-        self.projection_in(hidden_state), (channels, channels, self.focal_level + 1), dim=-1
+        self.projection_in(hidden_state), [channels, channels, self.focal_level + 1], dim=-1
     )
     context = context.permute(0, 3, 1, 2).float()
     gathered: Any = 0

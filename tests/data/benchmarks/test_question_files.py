@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llava.data.benchmarks.question_files import load_question_file, parse_truth
+from llava.data.benchmarks.question_files import load_question_file
 from llava.data.benchmarks.selection import Selection
+from llava.data.rows.labels import parse_truth
 from llava.data.schema import ImageType
 from llava.errors import InputError
 from tests.data.layouts import save_image
@@ -107,7 +108,7 @@ def test_selection_applies(tmp_path):
     ("row", "message"),
     [
         ({"image": "a.png"}, "line 2 has no prompt"),
-        ({"prompt": "  "}, "line 2: 'prompt' is '  '"),
+        ({"prompt": "  "}, "line 2: 'prompt' is ' '"),
         ({"prompt": 3}, "line 2: 'prompt' is 3"),
         ({"prompt": "?", "image": "none.png"}, "line 2: image none.png does not exist"),
         ({"prompt": "?", "image": "."}, "does not exist"),

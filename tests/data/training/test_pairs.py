@@ -133,8 +133,8 @@ def test_refusals_vary():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"harmful": "yes"}, "line 2: harmful is 'yes'; it must be true or false"),
-        ({"harmful": None}, "line 2: harmful is None"),
+        ({"harmful": "yes"}, "line 2: 'harmful' is 'yes'; write true or false"),
+        ({"harmful": None}, "line 2: 'harmful' is None"),
         ({"response": 3}, "line 2: response is int, not a text"),
         ({"weight": -1}, "line 2: weight is -1"),
         ({"weight": True}, "line 2: weight is True"),
@@ -259,7 +259,7 @@ def test_an_unreachable_hub_name_is_one_line():
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", ",", "a.jsonl:0", "a.jsonl:-1", "a.jsonl:nan", "x/a.jsonl,y/a.jsonl"])
+@pytest.mark.parametrize("text", ["", ",", "a.jsonl:0", "a.jsonl:-1", "a.jsonl:nan", "x/a.jsonl,x/a.jsonl"])
 def test_bad_mixtures(text):
     with pytest.raises(InputError, match="--train-data"):
         parse_mixture(text)

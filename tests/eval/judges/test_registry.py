@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from llava.data.schema import Verdict
 from llava.errors import InputError
-from llava.eval.judges.base import JudgeOptions
-from llava.eval.judges.registry import JUDGES, DetectorJudge, KeywordJudge, build_judge, judge_texts, name_file
+from llava.eval.judges.registry import JUDGES, KeywordJudge, build_judge, judge_texts, name_file
 from tests.eval.build import ANSWER, REFUSED
 
 
@@ -30,33 +27,6 @@ class CountingJudge:
 def test_the_keyword_judge_calls_every_answer_unsafe():
     verdicts = build_judge("keyword").judge(["q", "q"], [ANSWER, REFUSED])
     assert verdicts == [Verdict("keyword", True), Verdict("keyword", False)]
-
-
-class FixedScores:
-    threshold = 0.5
-
-    def __init__(self, scores):
-        self.scores = scores
-
-    def score(self, responses, prompts):
-        assert len(responses) == len(prompts)
-        return self.scores
-
-
-def test_the_detector_judge_compares_with_the_threshold_and_leaves_nan_unscored():
-    judge = DetectorJudge(FixedScores([0.5, 0.49, math.nan, math.inf]), "detector:x", "x")
-    verdicts = judge.judge(["q"] * 4, ["a", "b", "c", "d"])
-    assert [verdict.unsafe for verdict in verdicts] == [True, False, None, None]
-    assert [verdict.score for verdict in verdicts] == [0.5, 0.49, None, None]
-
-
-def test_a_detector_on_disk_becomes_a_judge(tiny_classifier):
-    judge = build_judge(f"detector:{tiny_classifier}", JudgeOptions(device="cpu"))
-    (verdict,) = judge.judge(["How?"], [ANSWER])
-    assert verdict.judge == judge.name == f"detector:{tiny_classifier}"
-    assert verdict.unsafe is (verdict.score >= 0.5)
-    own = build_judge("detector", JudgeOptions(detector=str(tiny_classifier), device="cpu"))
-    assert (own.name, own.identity) == (judge.name, judge.identity)
 
 
 @pytest.mark.parametrize("spec", ["", "nobody", "detector:", "keyword:", ":"])

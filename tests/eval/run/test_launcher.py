@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from llava.errors import InputError
+from llava.eval.run.job import Job, Outcome
 from llava.eval.run.launcher import RunError, detect_world, raise_first_error, read_outcome
 from llava.eval.run.settings import GenerationSettings
-from llava.eval.run.worker import Job, Outcome
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +11,10 @@ import torch
 from llava.data.schema import ImageType, Question
 from llava.errors import InputError
 from llava.eval.run.environment import MAX_AUTO_BATCH_SIZE, describe_versions
-from llava.eval.run.fingerprint import Checkpoint
 from llava.eval.run.planning import check_texts
 from llava.eval.run.preparation import list_changed_versions, list_warnings, prepare_run, resolve_batch_size
 from llava.eval.run.settings import GenerationSettings
+from llava.model.identity import Checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +78,19 @@ def test_other_versions_than_at_the_start_are_said():
     assert list_changed_versions({}) == []
     (line,) = list_changed_versions({**versions, "torch": "1.0"})
     assert f"torch 1.0 → {versions['torch']}" in line
+
+
+def test_a_guard_of_any_kind_is_checked_and_described_before_the_run(settings, tiny_detector, tiny_guard):
+    spec = f"any({tiny_detector}, guard:{tiny_guard('llama_guard')})"
+    fingerprint = prepare_run(replace(settings, detector=spec)).description["fingerprint"]
+    assert fingerprint["detector"]["name"] == spec
+    assert len(fingerprint["detector"]["members"]) == 2
+    alone = prepare_run(replace(settings, detector=str(tiny_detector))).description["fingerprint"]["detector"]
+    assert alone["digest"] == fingerprint["detector"]["members"][0]
+    assert "members" not in alone
+    with pytest.raises(InputError, match="takes no base"):
+        prepare_run(replace(settings, detector=f"guard:{tiny_guard('llama_guard')}", detector_base="x"))
+    with pytest.raises(InputError, match="--detector /nowhere does not exist"):
+        prepare_run(replace(settings, detector="/nowhere"))
+    with pytest.raises(InputError, match="guard model /nowhere cannot be loaded"):
+        prepare_run(replace(settings, detector=f"any({tiny_detector}, guard:/nowhere)"))

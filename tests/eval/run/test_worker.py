@@ -8,12 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llava.data.schema import Action, GuardResult, ImageType, Question
-from llava.errors import FailedRunError, InputError
+from llava.data.schema import ImageType, Question
+from llava.errors import FailedRunError
+from llava.eval.run.claims import claim, set_aside
+from llava.eval.run.job import Job, Outcome
 from llava.eval.run.planning import Batch, plan_batches
 from llava.eval.run.records import list_shards, merge_records, read_rows
 from llava.eval.run.settings import GenerationSettings
-from llava.eval.run.worker import Job, Outcome, Worker, claim, find_failure, run_worker, set_aside
+from llava.eval.run.worker import Worker, limit_threads, run_worker
+from tests.eval.run.test_answering import limit_guard
 
 QUESTIONS = [Question("b", "A", str(i), ImageType.TEXT, f"How do I bake bread {'well ' * i}?") for i in range(6)]
 
@@ -126,86 +129,21 @@ def test_the_guard_sees_prompt_and_response(tmp_path, tiny_llava, tiny_classifie
         assert row["seconds"]["guard"] > 0
 
 
-def limit_rows(worker: Worker, most: int) -> list[int]:
-    """Let the loaded model have room for `most` rows, as a small device would; return the sizes it was asked for."""
-    sizes: list[int] = []
-    generate = worker.model.generate
-
-    def generate_within_memory(prompts, *args, **kwargs):
-        sizes.append(len(prompts))
-        if len(prompts) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return generate(prompts, *args, **kwargs)
-
-    worker.model.generate = generate_within_memory
-    return sizes
-
-
-def test_a_batch_that_does_not_fit_is_cut_in_halves(tmp_path, tiny_llava):
-    worker = Worker(build_job(tmp_path, tiny_llava), 0, 0, Outcome(0))
-    worker.load()
-    expected = [worker.answer([question])[0].response for question in QUESTIONS[:5]]
-    sizes = limit_rows(worker, 2)
-    records = worker.answer(QUESTIONS[:5])
-    assert sizes == [5, 3, 2, 1, 2]
-    assert [record.question for record in records] == QUESTIONS[:5]
-    assert [record.response for record in records] == expected
-
-
-def test_a_single_row_that_does_not_fit_is_an_input_error(tmp_path, tiny_llava):
-    worker = Worker(build_job(tmp_path, tiny_llava), 0, 0, Outcome(0))
-    worker.load()
-    limit_rows(worker, 0)
-    with pytest.raises(InputError, match="question b/A/0/TEXT alone does not fit into memory"):
-        worker.answer(QUESTIONS[:2])
-
-
-def limit_guard(worker: Worker, part: str, most: int, blame: str | None = None, error=torch.OutOfMemoryError) -> None:
-    """Let the loaded detector or detoxifier have room for `most` rows, and none at all for the prompt `blame`."""
-    owner, method = {
-        "detector": (worker.protector.detector, "score"),
-        "detoxifier": (worker.protector.detoxifier, "rewrite"),
-    }[part]
-    work = getattr(owner, method)
-
-    def work_within_memory(first, second, *args, **kwargs):
-        prompts = second if part == "detector" else first
-        if len(prompts) > most or blame in prompts:
-            raise error("CUDA error: out of memory")
-        return work(first, second, *args, **kwargs)
-
-    setattr(owner, method, work_within_memory)
-
-
-@pytest.fixture
-def guarded_worker(tmp_path, tiny_llava, tiny_classifier, tiny_lm) -> Worker:
+@pytest.mark.parametrize("part", ["detector", "detoxifier"])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
+def test_a_device_that_fails_at_a_single_row_ends_the_run_without_a_record_of_it(
+    tmp_path, tiny_llava, tiny_classifier, tiny_lm, part, error
+):
+    blame = QUESTIONS[3]
     changes = {"detector": str(tiny_classifier), "detoxifier": str(tiny_lm), "threshold": 1e-6, "batch_size": 6}
     worker = Worker(build_job(tmp_path, tiny_llava, **changes), 0, 0, Outcome(0))
     worker.load()
-    return worker
-
-
-@pytest.mark.parametrize("part", ["detector", "detoxifier"])
-def test_a_protector_with_room_for_two_rows_guards_them_all(guarded_worker, part):
-    expected = [
-        guarded_worker.answer(QUESTIONS[a:b])[i] for a, b in ((0, 2), (2, 3), (3, 5), (5, 6)) for i in range(b - a)
-    ]
-    limit_guard(guarded_worker, part, 2)
-    records = guarded_worker.answer(QUESTIONS)
-    assert [record.guard for record in records] == [record.guard for record in expected]
-    assert all(find_failure(record.guard) is None for record in records)
-
-
-@pytest.mark.parametrize("part", ["detector", "detoxifier"])
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
-def test_a_device_that_fails_at_a_single_row_ends_the_run_without_a_record_of_it(guarded_worker, part, error):
-    blame = QUESTIONS[3]
-    limit_guard(guarded_worker, part, 2, blame.prompt, error)
+    limit_guard(worker.answerer, part, 2, blame.prompt, error)
     with pytest.raises(
         FailedRunError, match=rf"could not guard question b/A/3/TEXT \(.*{part} failed: {error.__name__}"
     ):
-        guarded_worker.run()
-    assert read_rows(guarded_worker.job.folder) == {}
+        worker.run()
+    assert read_rows(worker.job.folder) == {}
 
 
 def test_a_device_that_fails_is_an_outcome_of_one_line_and_the_rest_is_kept(
@@ -230,18 +168,11 @@ def test_a_device_that_fails_is_an_outcome_of_one_line_and_the_rest_is_kept(
     assert sorted(responses(tmp_path)) == ["2", "3", "4", "5"]
 
 
-def test_a_text_that_the_detector_cannot_take_is_withheld(guarded_worker):
-    limit_guard(guarded_worker, "detector", 6, QUESTIONS[3].prompt, IndexError)
-    records = guarded_worker.answer(QUESTIONS)
-    withheld = [record.question.id for record in records if record.guard.action is Action.WITHHELD]
-    assert withheld == ["3"]
-
-
-def test_a_failure_of_the_protector_is_told_from_its_judgement():
-    result = GuardResult("w", "o", None, True, Action.WITHHELD, "detector failed: OutOfMemoryError")
-    assert find_failure(result) is not None
-    assert find_failure(replace(result, reason="rewrite turned down: detector failed: RuntimeError")) == "RuntimeError"
-    assert find_failure(replace(result, reason="empty response")) is None
-    assert find_failure(replace(result, reason="endpoint x refused the request (status 400: check failed: y)")) is None
-    assert find_failure(replace(result, reason=None)) is None
-    assert find_failure(None) is None
+def test_the_threads_of_a_run_are_not_those_of_its_caller(tmp_path, tiny_llava):
+    before = torch.get_num_threads()
+    job = build_job(tmp_path, tiny_llava, threads=before + 1)
+    with limit_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+    assert run_worker(job, 0).error is None
+    assert torch.get_num_threads() == before

@@ -12,10 +12,12 @@ from PIL import Image
 from llava.cli.app import main
 from llava.data.schema import Action
 from llava.errors import InputError
+from llava.eval.report.tables import describe_overall
 from llava.eval.run.launcher import RunError
 from llava.eval.run.records import list_shards, load_records, read_rows
 from llava.eval.run.runner import run_generation
 from llava.eval.run.settings import GenerationSettings
+from llava.eval.scoring.scoring import score_run
 from tests.model.chat_server import ChatServer
 
 
@@ -112,8 +114,13 @@ def test_a_question_that_the_server_turns_down_has_an_empty_response_and_a_reaso
     assert [id for id, record in records.items() if not record.response] == ["0", "5"]
     for id in ("0", "5"):
         assert records[id].guard.action is Action.WITHHELD
-        assert f"refused the request (status {status}: failure {status})" in records[id].guard.reason
+        assert f"refused the request (status {status}: failure {status})" in records[id].refusal
+        assert records[id].guard.reason == "empty response"
     assert records["1"].guard.reason is None
+    assert records["1"].refusal is None
+    summary = score_run(settings.output)
+    assert summary["failures"] == {"refused": 2, "guard": {}}
+    assert "turned down by the server, without an answer: 2 questions" in describe_overall(summary)
     notes = json.loads((settings.output / "run.json").read_text())["model_notes"]
     assert any("2 questions were turned down and have an empty response" in note for note in notes)
 

@@ -12,14 +12,15 @@ import pytest
 from PIL import Image
 
 from llava.errors import InputError
-from llava.model.answering.client import Answer, ChatClient, EndpointError, build_content
+from llava.model.answering.client import ChatClient, EndpointError, build_content
+from llava.model.answering.replies import Answer
 from tests.model.chat_server import ChatServer, connect, echo
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_busy_server_is_asked_again(status):
     with ChatServer(echo, failures=[(status, {}), (status, {})]) as server:
-        assert connect(server).complete("hello", max_tokens=5) == "you said hello"
+        assert connect(server).complete("hello", max_tokens=5) == Answer("you said hello")
         assert len(server.requests) == 3
 
 
@@ -58,12 +59,12 @@ def test_a_refused_key_names_the_variable(monkeypatch):
 
 def test_an_answer_that_was_held_back_is_empty():
     with ChatServer(lambda request: None) as server:
-        assert connect(server).complete("hello", max_tokens=5) == ""
+        assert connect(server).complete("hello", max_tokens=5) == Answer("")
 
 
 def test_half_of_a_surrogate_pair_does_not_get_through():
     with ChatServer(lambda request: "a\ud800b") as server:
-        assert connect(server).complete("hello", max_tokens=5).encode() == b"a?b"
+        assert connect(server).complete("hello", max_tokens=5) == Answer("a\ufffdb")
 
 
 def test_a_server_is_checked_before_the_work():

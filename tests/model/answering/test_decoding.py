@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from llava.model.answering.decoding import KEEP_SHARE, can_prune, decode_rows, drop_contradictions, packed_rows
+from llava.model.answering.decoding import KEEP_SHARE, can_prune, decode_rows, drop_contradictions
 from llava.model.answering.generation import GumbelNoise
 
 PAD = 0
@@ -131,18 +131,23 @@ def test_recurrent_layers_are_left_whole(model, monkeypatch):
     assert not can_prune(model, encode(make_rows(8)), {})
 
 
-def test_the_output_layer_reads_packed_rows(model):
-    strides = []
-    head = model.get_output_embeddings()
-    plain = model(**encode(make_rows(5)), logits_to_keep=1).logits
-    with packed_rows(model):
-        hook = head.register_forward_pre_hook(lambda _, inputs: strides.append(inputs[0].stride()))
-        packed = model(**encode(make_rows(5)), logits_to_keep=1).logits
-        hook.remove()
-    width = model.config.hidden_size
-    assert strides == [(width, width, 1)]
-    torch.testing.assert_close(packed, plain)
-    assert not head._forward_pre_hooks
+def test_own_defaults_count_instead_of_the_models(model):
+    stored = model.generation_config
+    expected = decode(model, make_rows(3), [6] * 3, [])
+    model.generation_config = GenerationConfig(suppress_tokens=[row[0] for row in expected], pad_token_id=PAD)
+    try:
+        assert decode(model, make_rows(3), [6] * 3, []) != expected
+        assert decode(model, make_rows(3), [6] * 3, [], defaults=stored) == expected
+    finally:
+        model.generation_config = stored
+
+
+def test_decoding_leaves_the_model_as_it_was(model):
+    before = [(name, vars(module).keys(), vars(module).copy()) for name, module in model.named_modules()]
+    decode(model, make_rows(8), [2, 3, 20, 5, 24, 20, 2, 9], [], defaults=GenerationConfig(pad_token_id=PAD))
+    for (name, keys, values), (_, module) in zip(before, model.named_modules(), strict=True):
+        assert vars(module).keys() == keys, name
+        assert all(vars(module)[key] is value for key, value in values.items()), name
 
 
 def test_decoding_defaults_that_contradict_one_another_leave_the_special_tokens(model, tmp_path):

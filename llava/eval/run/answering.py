@@ -1,0 +1,189 @@
+"""Answering and guarding questions: the models of one process, and what is done when a batch is too much for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llava.data.schema import GuardFailure, GuardResult, Question, Record
+from llava.errors import FailedRunError, InputError
+from llava.eval.run.planning import derive_seed, split_batch
+from llava.eval.run.settings import GenerationSettings
+from llava.model.answering.client import ChatClient
+from llava.model.answering.endpoint import EndpointModel
+from llava.model.answering.replies import Answer
+
+if TYPE_CHECKING:
+    from llava.model.answering.generation import MultimodalModel
+    from llava.protector.protector import Protector
+
+DEVICE_ERRORS = {"OutOfMemoryError", "AcceleratorError", "RuntimeError", "MemoryError"}
+"""What torch raises when a device has no memory left or fails; anything else is the text's own fault."""
+
+
+class Answerer:
+    """Answers a run's questions with its model, and guards the answers with its protector."""
+
+    def __init__(self, settings: GenerationSettings, device: str | None):
+        """Load the model, and the protector where the run has one.
+
+        Args:
+            settings: Settings of the run.
+            device: Device of this process.
+
+        Raises:
+            InputError: When one of them cannot be loaded.
+        """
+        self.settings = settings
+        self.model: MultimodalModel | EndpointModel = load_model(settings, device)
+        self.protector: Protector | None = load_protector(settings, device)
+
+    def ask(self, question: Question, ended: threading.Event) -> Answer:
+        """Ask the endpoint one question."""
+        from llava.data.images import open_image
+
+        assert isinstance(self.model, EndpointModel)
+        settings = self.settings
+        return self.model.answer(
+            question.prompt,
+            open_image(question.image) if question.image else None,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            seed=derive_seed(settings.seed, question.key) if settings.temperature > 0 else None,
+            ended=ended,
+        )
+
+    def describe_server(self) -> list[str]:
+        """Return what the answers have shown about the endpoint, one sentence each; nothing without one."""
+        return list(self.model.client.notes) if isinstance(self.model, EndpointModel) else []
+
+    def answer(self, questions: Sequence[Question], responses: Sequence[str] | None = None) -> list[Record]:
+        """Answer and guard a batch, in halves if need be.
+
+        A batch that does not fit into memory is cut, always at the same place. So is one in which the protector failed:
+        it withholds all its rows then, and the halves find the row that is to blame.
+
+        Args:
+            questions: What to answer.
+            responses: Answers that are there already, which are only guarded.
+
+        Raises:
+            InputError: When a single question does not fit into memory.
+            FailedRunError: When the device of the protector fails at a single row. A record that says withheld would
+                be final, and another launch could do better.
+        """
+        from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+        try:
+            records = self.answer_whole(questions, responses)
+            failures = [record.guard.failure for record in records if record.guard and record.guard.failure]
+            if not failures:
+                return records
+            if len(questions) == 1:
+                check_device(questions[0], failures[0])
+                return records
+        except Exception as error:
+            if not should_reduce_batch_size(error):
+                raise
+            if len(questions) == 1:
+                raise InputError(
+                    f"question {'/'.join(questions[0].key)} alone does not fit into memory; "
+                    "try --load-in-4bit, a smaller --max-new-tokens or a larger device"
+                ) from None
+        clear_device_cache(garbage_collection=True)
+        return [
+            record
+            for half in split_batch(range(len(questions)))
+            for record in self.answer(
+                [questions[place] for place in half], responses and [responses[place] for place in half]
+            )
+        ]
+
+    def answer_whole(self, questions: Sequence[Question], responses: Sequence[str] | None = None) -> list[Record]:
+        """Answer and guard questions as one batch."""
+        seconds: dict[str, float] = {}
+        if responses is None:
+            start = time.perf_counter()
+            responses = self.generate(questions)
+            seconds["generate"] = (time.perf_counter() - start) / len(questions)
+        guarded: Sequence[GuardResult | None] = [None] * len(questions)
+        if self.protector is not None:
+            start = time.perf_counter()
+            prompts = [question.prompt for question in questions]
+            # A device that holds the model's rows holds as many of the detoxifier's.
+            guarded = self.protector.guard(prompts, responses, self.settings.max_new_tokens, batch_size=len(questions))
+            seconds["guard"] = (time.perf_counter() - start) / len(questions)
+        rows = zip(questions, responses, guarded, strict=True)
+        return [Record(question, response, guard, dict(seconds)) for question, response, guard in rows]
+
+    def generate(self, questions: Sequence[Question]) -> list[str]:
+        """Answer questions as one batch."""
+        from llava.data.images import open_image
+
+        settings = self.settings
+        seeds = [derive_seed(settings.seed, question.key) for question in questions]
+        return self.model.generate(
+            [question.prompt for question in questions],
+            [open_image(question.image) if question.image else None for question in questions],
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            seeds=seeds if settings.temperature > 0 else None,
+        )
+
+
+def load_model(settings: GenerationSettings, device: str | None) -> MultimodalModel | EndpointModel:
+    """Load the model of a run, or connect to the server that runs it."""
+    if settings.endpoint is not None:
+        client = ChatClient(settings.endpoint, settings.model, timeout=settings.request_timeout)
+        return EndpointModel(client, settings.concurrency)
+    from llava.model.loading import load_mllm
+
+    return load_mllm(settings.model, settings, device=device)
+
+
+def load_protector(settings: GenerationSettings, device: str | None) -> Protector | None:
+    """Load the detector of a run, and the detoxifier where it has one; None for a run without a guard."""
+    if settings.detector is None:
+        return None
+    from llava.protector.detoxifier import Detoxifier
+    from llava.protector.guard import build_guard
+    from llava.protector.protector import Protector
+
+    guard = build_guard(settings.detector, settings.part_options("detector", device))
+    writer = None
+    if settings.detoxifier is not None:
+        writer = Detoxifier.from_pretrained(settings.detoxifier, settings.part_options("detoxifier", device))
+    return Protector(guard, writer, settings.threshold)
+
+
+def check_device(question: Question, failure: GuardFailure) -> None:
+    """Raise when it was the device, and not the text, at which the protector failed.
+
+    Args:
+        question: The question whose response it was.
+        failure: What failed.
+
+    Raises:
+        FailedRunError: Naming the question.
+    """
+    if failure.error in DEVICE_ERRORS:
+        raise FailedRunError(
+            f"could not guard question {'/'.join(question.key)} ({failure.part} failed: {failure.error}); free memory "
+            "on the device, or give another --device"
+        )
+
+
+def describe_missing(asked: Sequence[tuple[Question, Answer]]) -> list[str]:
+    """Return what a reader must know about questions without a response, one sentence for each reason."""
+    notes = []
+    refused = [(question, answer.refusal) for question, answer in asked if answer.refusal]
+    if refused:
+        question, words = refused[0]
+        name = "/".join(question.key)
+        notes.append(f"{len(refused)} questions were turned down and have an empty response, first {name} ({words})")
+    for reason in dict.fromkeys(answer.unanswered for _, answer in asked if answer.unanswered):
+        names = ["/".join(question.key) for question, answer in asked if answer.unanswered == reason]
+        notes.append(f"{len(names)} answers were {reason} (first {names[0]}); they are unscored")
+    return notes

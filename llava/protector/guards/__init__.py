@@ -1,0 +1,1 @@
+"""Other people's guards, and guards made of several, behind the interface of our own."""

@@ -1,0 +1,75 @@
+"""How a guard is named: `embedded`, a path, a guard model by its form, or several of them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llava.errors import InputError
+from llava.options import split_items, unquote
+from llava.protector.guards.composite import COMBINATIONS
+from llava.protector.guards.forms import FORMS
+
+GUARD = "guard:"
+
+
+@dataclass(frozen=True)
+class GuardSpec:
+    """A guard's specification, taken apart."""
+
+    text: str
+    """As the user wrote it."""
+    kind: str
+    """`detector` (one of ours), `guard` (a guard model), or how several are combined: `any`, `all` or `mean`."""
+    path: str = ""
+    """Folder, hub id, or `embedded`; empty for several."""
+    form: str | None = None
+    """Family of a guard model; None lets its chat template tell."""
+    members: tuple[GuardSpec, ...] = ()
+    """Those that are combined."""
+
+
+def parse_spec(text: str) -> GuardSpec:
+    """Take a guard's specification apart.
+
+    `any(…)`, `all(…)` and `mean(…)` hold specifications, separated by commas or semicolons and nested at will. An item
+    in quotes is taken as it stands, for a path that holds a comma or a bracket.
+
+    Args:
+        text: `embedded`, a folder or a hub id of a detector; `guard:PATH` or `guard:FORM@PATH`; `any(SPEC, SPEC)`,
+            `all(SPEC, SPEC)` or `mean(SPEC, SPEC)`.
+
+    Raises:
+        InputError: When it is empty, an address, or its brackets do not match.
+
+    Example:
+        >>> spec = parse_spec("any(embedded, guard:wild_guard@models/wg, 'guard:/data/a,b')")
+        >>> spec.kind, [(member.kind, member.form, member.path) for member in spec.members]
+        ('any', [('detector', None, 'embedded'), ('guard', 'wild_guard', 'models/wg'), ('guard', None, '/data/a,b')])
+    """
+    text = text.strip()
+    kind, bracket, rest = text.partition("(")
+    if bracket and kind in COMBINATIONS:
+        if not rest.endswith(")"):
+            raise InputError(f"detector {text} lacks its closing bracket; write {kind}(SPEC, SPEC)")
+        items = split_items(rest[:-1], ",;")
+        if not items:
+            raise InputError(f"detector {text} names no guard; write {kind}(SPEC, SPEC)")
+        members = tuple(_parse_one(unquote(item)) if unquote(item) != item else parse_spec(item) for item in items)
+        return GuardSpec(text, kind, members=members)
+    return _parse_one(text)
+
+
+def _parse_one(text: str) -> GuardSpec:
+    """Take the specification of a single guard apart."""
+    if text.startswith(("http://", "https://")):
+        raise InputError(f"detector {text} is an address; guards run in this process: give a folder or a hub id")
+    if text.startswith(GUARD):
+        head, at, rest = text.removeprefix(GUARD).partition("@")
+        # A path may hold an @ of its own.
+        form, path = (head, rest) if at and head in FORMS else (None, text.removeprefix(GUARD))
+        if not path:
+            raise InputError(f"detector {text} names no model; write guard:PATH or guard:FORM@PATH")
+        return GuardSpec(text, "guard", path, form)
+    if not text:
+        raise InputError("detector is empty; give 'embedded', a folder or a hub id")
+    return GuardSpec(text, "detector", text)

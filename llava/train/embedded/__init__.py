@@ -1,0 +1,1 @@
+"""Making the shipped adapters again: their data from public repositories, training and calibration."""

@@ -1,0 +1,107 @@
+"""Answering and guarding: batches that do not fit are cut, and a device that fails is told from a text that does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llava.data.schema import Action, GuardFailure, ImageType, Question
+from llava.errors import FailedRunError, InputError
+from llava.eval.run.answering import Answerer, check_device
+from llava.eval.run.settings import GenerationSettings
+
+QUESTIONS = [Question("b", "A", str(i), ImageType.TEXT, f"How do I bake bread {'well ' * i}?") for i in range(6)]
+
+
+def build_answerer(tmp_path, model, **changes) -> Answerer:
+    values = {"batch_size": 4, "max_new_tokens": 8, "device": "cpu", "dtype": "float32", **changes}
+    return Answerer(GenerationSettings(str(model), tmp_path, **values), "cpu")
+
+
+def limit_rows(answerer: Answerer, most: int) -> list[int]:
+    """Let the loaded model have room for `most` rows, as a small device would; return the sizes it was asked for."""
+    sizes: list[int] = []
+    generate = answerer.model.generate
+
+    def generate_within_memory(prompts, *args, **kwargs):
+        sizes.append(len(prompts))
+        if len(prompts) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return generate(prompts, *args, **kwargs)
+
+    answerer.model.generate = generate_within_memory
+    return sizes
+
+
+def test_a_batch_that_does_not_fit_is_cut_in_halves(tmp_path, tiny_llava):
+    answerer = build_answerer(tmp_path, tiny_llava)
+    expected = [answerer.answer([question])[0].response for question in QUESTIONS[:5]]
+    sizes = limit_rows(answerer, 2)
+    records = answerer.answer(QUESTIONS[:5])
+    assert sizes == [5, 3, 2, 1, 2]
+    assert [record.question for record in records] == QUESTIONS[:5]
+    assert [record.response for record in records] == expected
+
+
+def test_a_single_row_that_does_not_fit_is_an_input_error(tmp_path, tiny_llava):
+    answerer = build_answerer(tmp_path, tiny_llava)
+    limit_rows(answerer, 0)
+    with pytest.raises(InputError, match="question b/A/0/TEXT alone does not fit into memory"):
+        answerer.answer(QUESTIONS[:2])
+
+
+def limit_guard(
+    answerer: Answerer, part: str, most: int, blame: str | None = None, error=torch.OutOfMemoryError
+) -> None:
+    """Let the loaded detector or detoxifier have room for `most` rows, and none at all for the prompt `blame`."""
+    owner, method = {
+        "detector": (answerer.protector.detector, "score"),
+        "detoxifier": (answerer.protector.detoxifier, "rewrite"),
+    }[part]
+    work = getattr(owner, method)
+
+    def work_within_memory(first, second, *args, **kwargs):
+        prompts = second if part == "detector" else first
+        if len(prompts) > most or blame in prompts:
+            raise error("CUDA error: out of memory")
+        return work(first, second, *args, **kwargs)
+
+    setattr(owner, method, work_within_memory)
+
+
+@pytest.fixture
+def guarded(tmp_path, tiny_llava, tiny_classifier, tiny_lm) -> Answerer:
+    changes = {"detector": str(tiny_classifier), "detoxifier": str(tiny_lm), "threshold": 1e-6, "batch_size": 6}
+    return build_answerer(tmp_path, tiny_llava, **changes)
+
+
+@pytest.mark.parametrize("part", ["detector", "detoxifier"])
+def test_a_protector_with_room_for_two_rows_guards_them_all(guarded, part):
+    expected = [guarded.answer(QUESTIONS[a:b])[i] for a, b in ((0, 2), (2, 3), (3, 5), (5, 6)) for i in range(b - a)]
+    limit_guard(guarded, part, 2)
+    records = guarded.answer(QUESTIONS)
+    assert [record.guard for record in records] == [record.guard for record in expected]
+    assert all(record.guard.failure is None for record in records)
+
+
+def test_a_text_that_the_detector_cannot_take_is_withheld(guarded):
+    limit_guard(guarded, "detector", 6, QUESTIONS[3].prompt, IndexError)
+    records = guarded.answer(QUESTIONS)
+    withheld = [record.question.id for record in records if record.guard.action is Action.WITHHELD]
+    assert withheld == ["3"]
+    assert records[3].guard.failure == GuardFailure("detector", "IndexError", "CUDA error: out of memory")
+
+
+def test_only_a_devices_failure_ends_a_run():
+    with pytest.raises(FailedRunError, match=r"question b/A/0/TEXT \(detoxifier failed: OutOfMemoryError\)"):
+        check_device(QUESTIONS[0], GuardFailure("detoxifier", "OutOfMemoryError", ""))
+    check_device(QUESTIONS[0], GuardFailure("detector", "IndexError", "OutOfMemoryError: detector failed"))
+
+
+def test_a_base_is_given_to_the_part_that_it_is_for(tmp_path, tiny_llava, tiny_lm, tiny_detector, tiny_detoxifier):
+    answerer = build_answerer(
+        *(tmp_path, tiny_llava),
+        **{"detector": str(tiny_detector), "detoxifier": str(tiny_detoxifier)},
+        **{"detector_base": str(tiny_lm), "detoxifier_base": str(tiny_lm)},
+    )
+    assert answerer.protector.guard(["How?"], ["Mix flour."])[0].action is not Action.WITHHELD
