@@ -107,7 +107,7 @@ class Question:
             prompt=fields.text("prompt"),
             image=fields.text("image", None),
             harmful=fields.flag("harmful", True),
-            fields=fields.mapping("fields", None) or {},
+            fields=fields.mapping("fields", {}) if row.get("fields") is not None else {},
         )
 
 

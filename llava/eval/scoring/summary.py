@@ -107,6 +107,12 @@ def _find_inner(fields: Fields, name: str) -> Fields | None:
     return None if fields.mapping(name, None) is None else fields.inner(name)
 
 
+def _number_items(fields: Fields, name: str) -> Fields:
+    """Return the reader of the items of a list, which are called `1`, `2` and so on."""
+    items = {str(number): item for number, item in enumerate(fields.items(name), start=1)}
+    return Fields(items, f"{fields.where}, '{name}'", fields.remedy)
+
+
 def _check_groups(groups: Fields) -> None:
     """Check the measures of each group."""
     for name in groups.values:
@@ -142,8 +148,8 @@ def _check_sides(group: Fields, rate: str) -> list[Fields]:
         _check_rates(side, rate)
         interval = side.items("ci95", None)
         if interval is not None:
-            bounds = Fields(dict(enumerate(interval)), f"{side.where}, 'ci95'", side.remedy)
-            if len(interval) != 2 or bounds.number(0, least=0, most=1) > bounds.number(1, least=0, most=1):
+            ends = _number_items(side, "ci95")
+            if len(interval) != 2 or ends.number("1", least=0, most=1) > ends.number("2", least=0, most=1):
                 raise side.refuse("ci95", "null or two ascending numbers")
         if (interval is None) != (side.values.get(rate) is None):
             raise side.refuse(rate, "there exactly when 'ci95' is")
@@ -162,7 +168,7 @@ def _check_scores(scores: Fields) -> None:
     sides = [scores.inner(side) for side in ("harmful", "benign")]
     for side in sides:
         side.integer("n", least=0)
-        bins = Fields(dict(enumerate(side.items("bins"))), f"{side.where}, 'bins'", side.remedy)
+        bins = _number_items(side, "bins")
         for place in bins.values:
             bins.integer(place, least=0)
         if side.values["n"]:

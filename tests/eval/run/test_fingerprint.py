@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -153,7 +154,7 @@ def test_what_generate_writes_passes_as_it_stands(tmp_path):
 )
 def test_another_type_is_named_with_its_place(place, value, message):
     run = copy.deepcopy(RUN)
-    holder = run
+    holder: Any = run
     for name in place[:-1]:
         holder = holder[name]
     holder[place[-1]] = value

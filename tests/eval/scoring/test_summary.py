@@ -46,7 +46,7 @@ def test_what_score_writes_passes_as_it_stands(run, tmp_path):
         (("overall", "unprotected", "attack_success_rate"), None, "exactly when 'ci95' is"),
         (("overall", "unprotected", "ci95"), [0.5], "'ci95' is a list, not null or two ascending numbers"),
         (("overall", "protected", "ci95"), [0.5, 0.1], "not null or two ascending numbers"),
-        (("overall", "protected", "ci95"), ["a", "b"], "'ci95': '0' is 'a', not a number from 0 to 1"),
+        (("overall", "protected", "ci95"), ["a", "b"], "'ci95': '1' is 'a', not a number from 0 to 1"),
         (("overall", "mcnemar_p"), float("nan"), "'mcnemar_p' is nan, not a number from 0 to 1"),
         (("overall", "benign", "changed"), -1, "'changed' is -1"),
         (("by_scenario", "06-Fraud"), 1, "'06-Fraud' is 1, not an object"),
