@@ -129,7 +129,7 @@ def test_outputs_are_tried_before_the_work(capsys, tmp_path):
         ["detect", "--detector", gone, "--input", tmp_path / "rows.jsonl", "--output", "/proc/x.jsonl"],
         ["generate", "--model", gone, "--output", "x" * 300],
         ["train-detector", "--train-data", gone, "--output-dir", below],
-        ["train-llava", "--model", gone, "--train-data", gone, "--output-dir", below],
+        ["train-llava", "--train-data", gone, "--output-dir", below],
     ):
         line = run(capsys, *words)
         assert "output" in line
