@@ -52,6 +52,8 @@ def explain_reading(what: str, path: str | Path) -> Iterator[None]:
         raise InputError(f"{what} {path} is a folder; give the file inside it") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{what} {path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except ValueError:
+        raise InputError(f"{what} {path} is no name that a file can have; check the path") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(f"{what} {path} cannot be read ({reason}); check the path and its permissions") from None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from llava.errors import InputError
@@ -123,37 +121,6 @@ def file_exists(path: str | Path) -> bool:
         return Path(path).is_file()
     except (OSError, ValueError):
         return False
-
-
-def split_paths(text: str, flag: str, is_path: Callable[[str], bool] = file_exists) -> list[str]:
-    """Split a list of names at its commas, but not inside a path.
-
-    A name in double quotes keeps its commas (`"a,b.jsonl",c.jsonl`; two quotes stand for one). Outside quotes, a file
-    that exists with commas in its name is taken for that file.
-
-    Args:
-        text: What the user gave.
-        flag: Option that it was given for, for the message.
-        is_path: Tells whether a text names something that exists.
-
-    Raises:
-        InputError: When the text has several lines.
-
-    Example:
-        >>> split_paths('"a,b.jsonl",c.jsonl, d', "--data")
-        ['a,b.jsonl', 'c.jsonl', 'd']
-    """
-    try:
-        pieces = next(csv.reader([text], skipinitialspace=True), [])
-    except csv.Error:
-        raise InputError(f"{flag} {text} holds a line break or an odd quotation mark; mend it") from None
-    names: list[str] = []
-    while pieces:
-        # The longest run of pieces that is one existing name; a single piece needs no proof.
-        size = next((n for n in range(len(pieces), 1, -1) if is_path(",".join(pieces[:n]).strip())), 1)
-        names.append(",".join(pieces[:size]).strip())
-        pieces = pieces[size:]
-    return [name for name in names if name]
 
 
 def expand_home(path: str | Path) -> Path:

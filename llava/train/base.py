@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,20 +32,59 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SETTLING_SECONDS = 0.5
+"""How long threads that outlive their process group get to come to rest."""
+
 
 def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] | None) -> int:
-    """Run a training command; what the user can mend is one line on stderr (exit codes as `report_errors`)."""
+    """Run a training command; what the user can mend is one line on stderr (exit codes as `report_errors`).
+
+    A process group that the training made is left; that of the program which called us stays.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    ours = not in_group()
+    if ours and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        import_before_group()
     code = report_errors(lambda: train(argv))
-    if code == 0:
-        leave_world()
+    # After an error the others may still be busy, and NCCL's groups are left together.
+    if ours and (code == 0 or (in_group() and torch.distributed.get_backend() == "gloo")):
+        leave_group()
     return code
 
 
-def leave_world() -> None:
-    """Leave the process group, where there is one."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+def in_group() -> bool:
+    """Tell whether this process is in a process group."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def import_before_group() -> None:
+    """Import the modules that take the process group of the moment for the default of an argument.
+
+    Imported later, as accelerate does, they would keep the group and its threads for good; see `leave_group`.
+    """
+    import torch.distributed.nn.functional  # noqa: F401
+
+    if importlib.util.find_spec("deepspeed") is not None:
+        import deepspeed.comm  # noqa: F401
+
+
+def leave_group() -> None:
+    """Leave the process group, where there is one, and let go of everything that refers to it.
+
+    The threads of gloo end with the last reference to their group. One that wants the interpreter while that is ending
+    would abort the process.
+    """
+    if in_group():
+        deepspeed = sys.modules.get("deepspeed")
+        if deepspeed is not None and deepspeed.comm.is_initialized():
+            deepspeed.comm.destroy_process_group()
+            # Its hooks refer to its groups from where the collector does not look. Their threads have nothing left to
+            # do, but may want the interpreter once more, for the last tensor that they let go of.
+            time.sleep(SETTLING_SECONDS)
+        else:
+            torch.distributed.destroy_process_group()
+    # A trainer, its model and its optimiser refer to each other.
+    gc.collect()
 
 
 def resolve_base(arguments: ModelArguments) -> tuple[str, str]:
@@ -179,8 +220,13 @@ def save_checkpoint(
         save_arguments(folder, arguments)
 
 
-def parse_by_source(text: str, flag: str) -> dict[str, float]:
+def parse_by_source(text: str, flag: str, sources: Collection[str] | None = None) -> dict[str, float]:
     """Read `SOURCE=NUMBER,SOURCE=NUMBER`.
+
+    Args:
+        text: What was given.
+        flag: The option, for messages.
+        sources: Names that sources have; another one is warned of, for it changes nothing.
 
     Example:
         >>> parse_by_source("hh_harmless_pairs=0.2,other=1", "--loss-weights")
@@ -195,4 +241,7 @@ def parse_by_source(text: str, flag: str) -> dict[str, float]:
             name = ""
         if not name:
             raise InputError(f"{flag} has {item!r}; write SOURCE=NUMBER, separated by commas")
+    if unknown := [name for name in values if sources is not None and name not in sources]:
+        known = ", ".join(sources or ())
+        logger.warning("%s names %s, which is no source and changes nothing; sources are %s", flag, unknown[0], known)
     return values

@@ -71,7 +71,7 @@ def train(argv: list[str] | None = None) -> None:
         "Train a detoxifier. --paper takes the paper's recipe, with DeepSpeed where it and a GPU are there.",
     )
     if find_spec("trl") is None:
-        raise InputError("training a detoxifier needs TRL; install it: pip install 'trl>=1.16,<2'")
+        raise InputError("training a detoxifier needs TRL; install it: pip install 'trl>=1.14,<2'")
     config = ProtectorConfig(kind="detoxifier", text_form=detoxifier.text_form, max_length=detoxifier.max_length)
     resolved = resolved_arguments(detoxifier, data, model_arguments, training)
     checkpoint = None if data.dry_run else prepare_output(training.output_dir, training.resume)

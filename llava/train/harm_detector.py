@@ -148,14 +148,15 @@ def train(argv: list[str] | None = None) -> None:
     train_rows, held_out_rows = load_split(data, load_detector_rows)
     folder, base_name = resolve_base(model_arguments)
     tokenizer = load_tokenizer(folder)
+    sources = [part.name for part in parse_mixture(data.train_data)]
     encoded = encode_rows(
         tokenizer,
         config,
         train_rows,
         max_windows=detector.max_windows or None,
         prompt_dropout=detector.prompt_dropout,
-        weights=parse_by_source(detector.loss_weights, "--loss-weights"),
-        label_smoothing=parse_by_source(detector.label_smoothing, "--label-smoothing"),
+        weights=parse_by_source(detector.loss_weights, "--loss-weights", sources),
+        label_smoothing=parse_by_source(detector.label_smoothing, "--label-smoothing", sources),
     )
     # As at inference: all windows, the prompt in its place.
     held_out = encode_rows(tokenizer, config, held_out_rows, max_windows=None)

@@ -3,12 +3,15 @@ from __future__ import annotations
 import io
 import re
 import struct
+import subprocess
+import sys
 import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from llava.data import images
 from llava.data.images import check_image, check_images, decode_image, find_image, open_image, save_png
@@ -161,3 +164,89 @@ def test_save_png_leaves_no_temporary_file_and_names_an_unwritable_folder(tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         save_png(Image.new("RGB", (3, 3)), tmp_path / "file" / "a.png")
+
+
+def ramp(bits: int, plain: bool = False) -> bytes:
+    """A grey ramp over the whole range of a PGM, 256 pixels wide."""
+    most = 2**bits - 1
+    values = [round(most * place / 255) for place in range(256)]
+    header = f"{'P2' if plain else 'P5'}\n256 1\n{most}\n".encode()
+    return header + (" ".join(map(str, values)).encode() if plain else b"".join(v.to_bytes(2, "big") for v in values))
+
+
+@pytest.mark.parametrize("bits", [9, 12, 16])
+@pytest.mark.parametrize("plain", [False, True])
+def test_greys_of_more_than_eight_bits_are_scaled(bits, plain):
+    image = decode_image(io.BytesIO(ramp(bits, plain)), "ramp")
+    assert [image.getpixel((place, 0))[0] for place in range(256)] == pytest.approx(list(range(256)), abs=1)
+
+
+def test_floating_point_pixels_are_refused():
+    with pytest.raises(InputError, match="has floating-point pixels, whose range is not known"):
+        decode_image(io.BytesIO(b"Pf\n2 1\n-1.0\n" + struct.pack("<2f", 0.2, 0.8)), "a.pfm")
+
+
+def exif_with_rational(orientation: int, type_: int) -> bytes:
+    """An EXIF block with an orientation, and a rational -1/0 as resolution."""
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0) + struct.pack("<HHII", 0x011A, type_, 1, 38)
+    block = b"II*\x00" + struct.pack("<I", 8) + struct.pack("<H", 2) + entries + struct.pack("<I", 0)
+    return b"Exif\x00\x00" + block + struct.pack("<ii", -1, 0)
+
+
+@pytest.mark.parametrize("type_", [5, 10])
+def test_a_bad_rational_in_exif_takes_no_image_away(tmp_path, type_):
+    Image.new("RGB", (30, 10), "red").save(tmp_path / "a.jpg", exif=exif_with_rational(6, type_))
+    check_image(tmp_path / "a.jpg")
+    assert open_image(tmp_path / "a.jpg").size == (10, 30)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.effect_noise((31, 17), 90).convert("RGB").save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        assert open_image(tmp_path / "a.png").tobytes() == ImageOps.exif_transpose(image).tobytes()
+
+
+def test_text_beside_the_pixels_is_named_for_what_it_is(tmp_path):
+    info = PngInfo()
+    info.add_text("note", "x" * 5_000_000, zip=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=info)
+    for check in (check_image, open_image):
+        with pytest.raises(InputError, match=r"a\.png holds text beside its pixels, of more than 1 MiB"):
+            check(tmp_path / "a.png")
+
+
+def test_warnings_of_the_decoder_stay_off_the_terminal(tmp_path):
+    Image.new("RGB", (30, 10), "red").save(tmp_path / "a.jpg", exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff")
+    code = f"from llava.data.images import check_image, open_image as o; p = {str(tmp_path / 'a.jpg')!r}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; check_image(p); print(o(p).size)"], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("(30, 10)", "")
+
+
+def test_damage_in_the_middle_of_a_jpeg_shows_in_the_check_as_it_does_when_it_is_opened(tmp_path):
+    stream = io.BytesIO()
+    Image.effect_noise((200, 200), 90).convert("RGB").save(stream, "JPEG")
+    whole = stream.getvalue()
+    # The tables are lost, the end mark is there.
+    (tmp_path / "a.jpg").write_bytes(whole[:60] + b"\xff\xd9")
+    for check in (check_image, open_image):
+        with pytest.raises(InputError, match=r"a\.jpg is"):
+            check(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "a\0b.png"])
+def test_names_that_no_file_has(tmp_path, name):
+    with pytest.raises(InputError, match="does not exist"):
+        open_image(tmp_path / name)
+
+
+def test_find_image_knows_capitals_and_stays_in_its_folder(tmp_path):
+    save_image(tmp_path / "images" / "7.png").rename(tmp_path / "images" / "7.PNG")
+    assert find_image(tmp_path / "images", "7") == tmp_path / "images" / "7.PNG"
+    save_image(tmp_path / "8.jpg")
+    for stem in ("../8", "..", "/etc/passwd", "x" * 300, "a\0b", ""):
+        assert find_image(tmp_path / "images", stem).parent == tmp_path / "images"

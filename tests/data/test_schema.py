@@ -1,9 +1,11 @@
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llava.data.schema import Action, GuardResult, ImageType, Question, Record, Verdict
+from llava.errors import InputError
 
 questions = st.builds(
     Question,
@@ -48,3 +50,34 @@ def test_key_tells_variants_of_a_question_apart():
     keys = {Question("b", "s", "1", image_type, "p").key for image_type in ImageType}
     assert len(keys) == len(ImageType)
     assert Question("b", "s", "1", ImageType.SD, "p").key == ("b", "s", "1", "SD")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": 7}, "'id' is 7, not a text"),
+        ({"image_type": "PHOTO"}, "'image_type' is 'PHOTO', not one of TEXT"),
+        ({"harmful": "no"}, "'harmful' is 'no', not true or false"),
+        ({"fields": []}, "'fields' is a list, not an object"),
+        ({"prompt": None}, "'prompt' is null, not a text"),
+    ],
+)
+def test_fields_of_a_question_have_their_types(change, message):
+    row = Question("b", "s", "1", ImageType.TEXT, "?").to_dict()
+    assert Question.from_dict({**row, "fields": None}).fields == {}
+    with pytest.raises(InputError, match=f"a.jsonl line 2: {message}"):
+        Question.from_dict({**row, **change}, "a.jsonl line 2")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"judge": "j"}, "'unsafe' is null, not true, false or null"),
+        ({"judge": "j", "unsafe": 1}, "'unsafe' is 1, not true or false"),
+        ({"judge": "j", "unsafe": True, "score": float("nan")}, "'score' is nan, not a number from 0 to 1"),
+    ],
+)
+def test_fields_of_a_verdict_have_their_types(row, message):
+    assert Verdict.from_dict({"judge": "j", "unsafe": None}) == Verdict("j", None)
+    with pytest.raises(InputError, match=message):
+        Verdict.from_dict(row)

@@ -7,11 +7,15 @@ hundred inputs a parser are tried; `MLLM_PROTECTOR_FUZZ_EXAMPLES` asks for more.
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
+import lzma
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +155,55 @@ def damaged(draw: st.DrawFn, valid: bytes) -> bytes:
             if content:
                 content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
     return bytes(content)
+
+
+cells = st.text(max_size=20) | st.sampled_from(
+    [
+        "",
+        " ",
+        "../../x",
+        "/etc/x",
+        "a" * 400,
+        "\x00",
+        "\u2028",
+        "\ufeff",
+        '"',
+        "a,b",
+        "a;b",
+        "\t",
+        "True",
+        "safe",
+        "1",
+        "nan",
+    ]
+)
+"""Cells of a table, ordinary and hostile."""
+
+
+@st.composite
+def tables(draw: st.DrawFn, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
+    """Draw a CSV file that was valid before its cells, its header or its bytes were changed."""
+    table = [list(columns), *(list(row) for row in rows)]
+    for _ in range(draw(st.integers(0, 3))):
+        line = draw(st.sampled_from(table))
+        line[draw(st.integers(0, len(line) - 1))] = draw(cells)
+    stream = io.StringIO(newline="")
+    delimiter = draw(st.sampled_from([",", ",", ";", "\t"]))
+    csv.writer(stream, delimiter=delimiter, lineterminator=draw(st.sampled_from(["\n", "\r\n", "\r"]))).writerows(table)
+    content = stream.getvalue().encode("utf-8", "surrogatepass")
+    return draw(st.just(content) | st.just(b"\xef\xbb\xbf" + content) | damaged(content))
+
+
+@st.composite
+def row_files(draw: st.DrawFn, rows: Sequence[dict[str, Any]]) -> tuple[str, bytes]:
+    """Draw a file of rows in any form, with its ending: rows changed, then perhaps bytes, then perhaps compressed."""
+    changed = [draw(mutated(row)) for row in rows]
+    lines = "".join(dump(row) + "\n" for row in changed).encode()
+    document = dump(draw(st.just(changed) | st.just({"x": changed[0], "y": changed[-1]}) | values)).encode()
+    content = draw(st.sampled_from([lines, lines, document]))
+    content = draw(st.just(content) | damaged(content))
+    pack, compress = draw(st.sampled_from([("", bytes), ("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)]))
+    packed = compress(content)
+    if pack:
+        packed = draw(st.just(packed) | damaged(packed))
+    return draw(st.sampled_from([".jsonl", ".json", ".csv", ".tsv"])) + pack, packed

@@ -31,6 +31,18 @@ def test_folder_without_the_file_is_read_as_a_released_checkpoint(tmp_path):
         ("num_layers", 0),
         ("threshold", "high"),
         ("threshold", float("nan")),
+        ("threshold", True),
+        ("temperature", float("inf")),
+        ("temperature", False),
+        ("temperature", "1"),
+        ("max_length", True),
+        ("max_length", 8.5),
+        ("num_layers", 1.5),
+        ("num_layers", True),
+        ("num_layers", "2"),
+        ("base_model", 5),
+        ("pooling", ["last"]),
+        ("kind", 3),
     ],
 )
 def test_bad_value_is_one_line_that_names_folder_and_field(tmp_path, field, value):

@@ -27,6 +27,15 @@ def test_a_finished_training_has_left_its_process_group(tmp_path):
     assert run_entry_point(lambda argv: None, []) == 0, "there is nothing to leave"
 
 
+def test_the_process_group_of_the_calling_program_stays(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        assert run_entry_point(lambda argv: None, []) == 0
+        torch.distributed.all_reduce(torch.ones(2))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_the_newest_complete_checkpoint_is_found(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     write_state(tmp_path / "checkpoint-9", 9)

@@ -110,9 +110,11 @@ def _below(data_root: str | Path | None, path: Path) -> Path:
 
 
 def _check_keys(benchmark: Benchmark) -> None:
-    """Refuse two questions with one key: resuming and merging would take one for the other."""
+    """Refuse questions without a name of their own: resuming and merging would take one for the other."""
     seen: set[RecordKey] = set()
     for question in benchmark.questions:
+        if not question.id.strip() or not question.scenario.strip():
+            raise InputError(f"benchmark {benchmark.name} has a question without an id or a scenario; give it one")
         if question.key in seen:
             raise InputError(f"benchmark {benchmark.name} has {' / '.join(question.key)} twice; remove one of them")
         seen.add(question.key)

@@ -13,7 +13,8 @@ from typing import Any
 from llava.data.rows.reading import SUFFIXES, is_row_file, iter_rows
 from llava.data.rows.streams import COMPRESSIONS, SAVED_DATASET, Where, refuse_saved_dataset
 from llava.errors import HubError, InputError
-from llava.places import expand_home, split_paths
+from llava.options import QUOTES, split_items, unquote
+from llava.places import expand_home
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def shorten_name(name: str) -> str:
 def parse_mixture(text: str, flag: str = "--train-data") -> list[MixturePart]:
     """Read `SOURCE[:SHARE],SOURCE[:SHARE],…`.
 
-    A path that holds a comma stands in double quotes, or is a file that exists. Sources of one name are told apart by
+    A path that holds a comma stands in quotes, or is one that exists. Sources of one name are told apart by
     their folders.
 
     Raises:
@@ -77,7 +78,7 @@ def parse_mixture(text: str, flag: str = "--train-data") -> list[MixturePart]:
         ['x/train', 'y/train']
     """
     parts = []
-    for item in split_paths(text, flag, is_path=lambda piece: _is_there(_split_share(piece)[0])):
+    for item in _split_sources(text):
         source, share_text = _split_share(item)
         share = float(share_text) if share_text else 1.0
         if not 0 < share < float("inf"):
@@ -88,16 +89,27 @@ def parse_mixture(text: str, flag: str = "--train-data") -> list[MixturePart]:
     return _tell_apart(parts, flag)
 
 
+def _split_sources(text: str) -> list[str]:
+    """Split a list of sources at its commas, but not inside quotes, nor inside a path that exists."""
+    if any(quote in text for quote in QUOTES):
+        return split_items(text)
+    pieces, items = text.split(","), []
+    while pieces:
+        joined = ((size, ",".join(pieces[:size]).strip()) for size in range(len(pieces), 1, -1))
+        size, item = next(((s, path) for s, path in joined if _is_there(_split_share(path)[0])), (1, pieces[0].strip()))
+        items.append(item)
+        pieces = pieces[size:]
+    return [item for item in items if item]
+
+
 def _split_share(item: str) -> tuple[str, str]:
-    """Part a source from its share; what is no number behind a colon belongs to the path."""
+    """Part a source, without quotes, from its share; what is no number behind a colon belongs to the path."""
     source, colon, share = item.rpartition(":")
-    if not colon or not source:
-        return item, ""
     try:
         float(share)
     except ValueError:
-        return item, ""
-    return source, share.strip()
+        colon = ""
+    return (unquote(source), share.strip()) if colon and source else (unquote(item), "")
 
 
 def _tell_apart(parts: Sequence[MixturePart], flag: str) -> list[MixturePart]:

@@ -172,6 +172,7 @@ def _check_fingerprint(fingerprint: Fields) -> None:
                 checkpoint.text("name")
                 checkpoint.text("path")
                 checkpoint.text("digest", None)
+                checkpoint.texts("members", [])
         elif name == "questions":
             questions = fingerprint.inner(name)
             questions.integer("count", least=0)

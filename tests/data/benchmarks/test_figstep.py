@@ -129,3 +129,23 @@ def test_the_real_full_set_is_rendered(shared_data, cache):
     assert (
         len(load_figstep(shared_data / "figstep", Selection.parse(image_types=["TEXT"]), tiny=False).questions) == 500
     )
+
+
+@pytest.mark.parametrize(
+    "dataset", ["x/../../../../../evil_dir/evil", "/etc/x", "a\0b", "x" * 400, "..", "a/b", "C:\\x", "\x1b[2J"]
+)
+def test_names_from_the_file_never_become_paths(tmp_path, cache, dataset):
+    root = tmp_path / "root"
+    write_csv(root / "safebench.csv", FIGSTEP_COLUMNS, [(dataset, 1, 1, "C", "How?", "Steps to bake.")])
+    (question,) = load_figstep(root).questions
+    assert Path(question.image).resolve().parent == cache.resolve()
+    assert {path.name for path in tmp_path.iterdir()} == {"root", "cache"}
+    assert [path.name for path in cache.iterdir()] == [Path(question.image).name]
+    assert load_figstep(root).questions == [question]
+
+
+def test_an_instruction_that_fits_no_image_is_refused(tmp_path):
+    write_csv(tmp_path / "safebench.csv", FIGSTEP_COLUMNS, [("F", 1, 1, "C", "How?", "Steps. " * 20_000)])
+    with pytest.raises(InputError, match=r"FigStep question F_1_1: a text of 140,000 characters does not fit"):
+        load_figstep(tmp_path)
+    assert len(load_figstep(tmp_path, Selection.parse(image_types=["TEXT"])).questions) == 1

@@ -182,3 +182,90 @@ def test_a_bad_tiny_list_is_named(tmp_path, listed, message):
         (tmp_path / "TinyVersion_ID_List.json").write_text(listed)
     with pytest.raises(InputError, match=message):
         load_mm_safetybench(tmp_path, tiny=True)
+
+
+def rename(path, name):
+    path.rename(path.parent / name)
+
+
+@pytest.mark.parametrize("name", ["01-Illegal_Activity.json", "1_illegal.json", "illegal activity.json"])
+def test_a_scenarios_file_of_another_spelling_is_read(tmp_path, name):
+    write_mm_safetybench(tmp_path, {"01-Illegal_Activitiy": 1, FRAUD: 1})
+    rename(tmp_path / "processed_questions" / "01-Illegal_Activitiy.json", name)
+    rename(tmp_path / "processed_questions" / f"{FRAUD}.json", "06-fraud.json")
+    benchmark = load_mm_safetybench(tmp_path)
+    assert [q.scenario for q in benchmark.questions[::4]] == ["01-Illegal_Activitiy", FRAUD]
+    assert (len(benchmark.questions), benchmark.missing_images, benchmark.notes) == (8, [], [])
+
+
+def test_other_files_beside_the_scenarios_are_named(tmp_path):
+    write_mm_safetybench(tmp_path, {FRAUD: 1})
+    for name in ("notes.json", "06-Fraud-old.json", "14-More.json", "._06-Fraud.json"):
+        (tmp_path / "processed_questions" / name).write_text("{}")
+    benchmark = load_mm_safetybench(tmp_path)
+    assert len(benchmark.questions) == 4
+    assert len(benchmark.notes) == 1
+    assert "also holds 06-Fraud-old.json, 14-More.json, notes.json, which" in benchmark.notes[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("imgs", "images")],
+        [("imgs", "MM-SafetyBench_imgs")],
+        [(f"imgs/{FRAUD}", "06-fraud")],
+        [(f"imgs/{FRAUD}/{kind}", kind.lower()) for kind in ("SD", "TYPO", "SD_TYPO")],
+        [(f"imgs/{FRAUD}/{kind}/0.jpg", "0.JPG") for kind in ("SD", "TYPO", "SD_TYPO")],
+    ],
+)
+def test_images_of_another_spelling_are_found(tmp_path, changes):
+    write_mm_safetybench(tmp_path, {FRAUD: 1})
+    for path, name in changes:
+        rename(tmp_path / path, name)
+    benchmark = load_mm_safetybench(tmp_path)
+    assert (len(benchmark.questions), benchmark.missing_images) == (4, [])
+
+
+def test_the_run_stops_when_all_images_of_a_type_are_missing(tmp_path):
+    write_mm_safetybench(tmp_path, {FRAUD: 2}, images=False)
+    with pytest.raises(InputError, match=r"all 6 images are missing, such as .*0\.jpg.*--image-types TEXT"):
+        load_mm_safetybench(tmp_path)
+    write_mm_safetybench(tmp_path, {FRAUD: 2})
+    rename(tmp_path / "imgs" / FRAUD / "SD", "lost")
+    with pytest.raises(InputError, match=r"all 2 SD images are missing.*--image-types TEXT,TYPO,SD_TYPO"):
+        load_mm_safetybench(tmp_path)
+    assert len(load_mm_safetybench(tmp_path, Selection.parse(image_types=["TYPO"])).questions) == 2
+
+
+@pytest.mark.parametrize("place", ["data", "MM-SafetyBench/data"])
+def test_the_hubs_layout_is_named_for_what_it_is(tmp_path, place):
+    folder = tmp_path / place / "Illegal_Activitiy"
+    folder.mkdir(parents=True)
+    (folder / "SD.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"holds the hub's Parquet files .*SD\.parquet.*README"):
+        load_mm_safetybench(tmp_path)
+
+
+def test_ids_never_lead_out_of_the_image_folder(tmp_path):
+    write_mm_safetybench(tmp_path, {FRAUD: 1})
+    path = tmp_path / "processed_questions" / f"{FRAUD}.json"
+    rows = json.loads(path.read_text())
+    names = ["../SD/0", "x" * 300, "a\0b", "..", ""]
+    path.write_text(json.dumps({**rows, **dict.fromkeys(names, rows["0"])}))
+    benchmark = load_mm_safetybench(tmp_path)
+    assert len(benchmark.missing_images) == 3 * len(names)
+    assert {q.id for q in benchmark.questions if q.image} == {"0"}
+
+
+def test_a_tiny_list_of_another_spelling(tmp_path):
+    write_mm_safetybench(tmp_path, {"01-Illegal_Activitiy": 2, FRAUD: 2})
+    listed = [
+        {"Scenario": "01-Illegal_Activity", "Sampled_ID_List": [1]},
+        {"Scenario": "fraud", "Sampled_ID_List": [0]},
+    ]
+    (tmp_path / "TinyVersion_ID_List.json").write_text(json.dumps(listed))
+    questions = load_mm_safetybench(tmp_path, tiny=True).questions
+    assert [(q.scenario, q.id) for q in questions[::4]] == [("01-Illegal_Activitiy", "1"), (FRAUD, "0")]
+    (tmp_path / "TinyVersion_ID_List.json").write_text('{"Robbery": [1]}')
+    with pytest.raises(InputError, match="names Robbery, which is no scenario"):
+        load_mm_safetybench(tmp_path, tiny=True)

@@ -78,3 +78,22 @@ def test_missing_images_and_bad_shapes(tmp_path):
             load_mossbench(tmp_path)
     with pytest.raises(InputError, match="no data_contrast/"):
         load_mossbench(tmp_path, contrast=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": "../../secret.png"}, "outside the benchmark"),
+        ({"image": "/etc/passwd"}, "outside the benchmark"),
+        ({"image": 3}, "lacks image, question or metadata.over"),
+        ({"question": ["How?"]}, "lacks image, question or metadata.over"),
+        ({"question": " "}, "lacks image, question or metadata.over"),
+        ({"image": "x" * 300 + ".png"}, "all 1 images are missing"),
+        ({"image": "a\0b.png"}, "all 1 images are missing"),
+    ],
+)
+def test_fields_of_another_kind_are_named(tmp_path, change, message):
+    row = {"image": "images/1.png", "question": "?", "metadata": {"over": "type 1"}, **change}
+    write_mossbench(tmp_path, {"1": row})
+    with pytest.raises(InputError, match=message):
+        load_mossbench(tmp_path)

@@ -171,3 +171,79 @@ def test_false_values(value):
 def test_no_truth_values(value):
     with pytest.raises(InputError, match=r"x is .*; write true or false"):
         parse_truth(value, "x")
+
+
+def load_rows(tmp_path, *rows):
+    return load_question_file(write_jsonl(tmp_path / "a.jsonl", *rows))
+
+
+@pytest.mark.parametrize("column", ["image", "images", "image_path"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_image_is_read_from_whichever_column_names_it(tmp_path, column, listed):
+    image = save_image(tmp_path / "a.png")
+    (question,) = load_rows(tmp_path, {"prompt": "?", column: ["a.png"] if listed else "a.png"}).questions
+    assert (question.image, question.image_type) == (str(image), ImageType.IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"images": ["a.png", "b.png"]}, "line 1 has 2 images; a question is asked with one"),
+        ({"video": "v.mp4"}, "line 1 has a column 'video', which is not read"),
+        ({"image": "x" * 300}, "does not exist beside the question file"),
+        ({"image": "a\0b"}, "does not exist beside the question file"),
+        ({"label": "fraud"}, "'label' is 'fraud', which names no side"),
+        ({"label": 1}, "'label' is 1, which names no side"),
+        ({"label": "safe", "harmful": True}, "contradict each other"),
+    ],
+)
+def test_what_would_be_asked_otherwise_than_it_was_meant_is_refused(tmp_path, row, message):
+    with pytest.raises(InputError, match=message):
+        load_rows(tmp_path, {"prompt": "?", **row})
+
+
+@pytest.mark.parametrize(
+    ("row", "harmful"),
+    [({"label": "safe"}, False), ({"label": "Unsafe"}, True), ({"is_safe": True}, False), ({"unsafe": "no"}, False)],
+)
+def test_labels_decide_whatever_their_column_is_called(tmp_path, row, harmful):
+    assert load_rows(tmp_path, {"prompt": "?", **row}).questions[0].harmful is harmful
+
+
+def test_columns_that_are_not_read_are_named(tmp_path):
+    rows = [{"prompt": "?", "id": n, "source": "x", "system": "Be short.", "split": "test"} for n in range(3)]
+    first, second = load_rows(tmp_path, *rows).notes
+    assert first.endswith("a.jsonl: these columns are not read, as if they were not there: system, split")
+    assert second.endswith("a.jsonl: these columns are kept and not read: source")
+    assert load_rows(tmp_path, {"prompt": "?", "harmful": True, "category": "c"}).notes == []
+
+
+def test_the_mark_of_an_image_in_front_of_its_prompt_goes(tmp_path):
+    save_image(tmp_path / "a.png")
+    rows = [
+        {"prompt": "<image>\nWhat is it?", "image": "a.png"},
+        {"prompt": "What is <image>?", "image": "a.png"},
+        {"prompt": "<image>\nWhat is it?"},
+    ]
+    benchmark = load_rows(tmp_path, *rows)
+    assert [q.prompt for q in benchmark.questions] == ["What is it?", "What is <image>?", "<image>\nWhat is it?"]
+    assert benchmark.notes == ["1 prompts begin with <image> but have no image, and are asked as text"]
+
+
+def test_a_table_of_another_hand(tmp_path):
+    (tmp_path / "a.csv").write_bytes('\ufeff Prompt ;Harmful;Scenario\r\n"Eins; zwei?";FALSE;\r\n'.encode())
+    (question,) = load_question_file(tmp_path / "a.csv").questions
+    assert (question.prompt, question.harmful, question.scenario) == ("Eins; zwei?", False, "all")
+
+
+def test_xstest_by_its_columns(tmp_path):
+    (tmp_path / "xstest_prompts.csv").write_text(
+        "id,prompt,type,label,focus,note\n1,One?,homonyms,safe,f,\n2,Two?,contrast_homonyms,unsafe,f,\n"
+    )
+    benchmark = load_question_file(tmp_path / "xstest_prompts.csv")
+    assert [(q.id, q.scenario, q.harmful) for q in benchmark.questions] == [
+        ("1", "homonyms", False),
+        ("2", "contrast_homonyms", True),
+    ]
+    assert "is read as XSTest" in benchmark.notes[0]
+    assert benchmark.name == "xstest_prompts"

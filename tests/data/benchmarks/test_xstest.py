@@ -52,3 +52,9 @@ def test_bad_rows(tmp_path, row, message):
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match=r"no xstest_prompts\.csv or xstest_v2_prompts\.csv in .*github\.com"):
         load_xstest(tmp_path)
+
+
+def test_a_copy_without_ids_goes_by_row(tmp_path):
+    rows = [row[1:] for row in ROWS]
+    write_csv(tmp_path / "xstest_prompts.csv", COLUMNS[1:], rows)
+    assert [(q.id, q.harmful) for q in load_xstest(tmp_path).questions] == [("1", False), ("2", True)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.data.rows.tables import iter_csv
+from llava.data.rows.tables import find_delimiter, iter_csv
 from llava.errors import InputError
 
 CELLS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\x00"), max_size=12)
@@ -50,3 +50,33 @@ def test_bad_files_are_named_with_the_place(tmp_path, content, message):
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         list(iter_csv(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_header_tells_what_parts_the_cells(tmp_path, delimiter):
+    rows = [("One, two; three\tfour", "5"), ("", "6")]
+    with (tmp_path / "x.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, delimiter=delimiter).writerows([("a", "b"), *rows])
+    assert [tuple(row.values()) for _, row in iter_csv(tmp_path / "x.csv")] == rows
+
+
+@pytest.mark.parametrize(
+    ("header", "delimiter"),
+    [("a", ","), ('"a;b",c', ","), ("a;b,c;d", ";"), ("a\tb", "\t"), ('"a\nb";c', ";"), ("a,b;c", ",")],
+)
+def test_delimiters_of_headers(header, delimiter):
+    assert find_delimiter(header) == delimiter
+
+
+def test_names_of_columns_are_stripped_and_required_ones_found_in_any_case(tmp_path):
+    (tmp_path / "x.csv").write_text(" Goal , Note\n1,2\n")
+    assert [row for _, row in iter_csv(tmp_path / "x.csv", "table", ("goal",))] == [{"goal": "1", "Note": "2"}]
+    (tmp_path / "x.csv").write_text("Goal,GOAL\n1,2\n")
+    with pytest.raises(InputError, match="has no column goal"):
+        list(iter_csv(tmp_path / "x.csv", "table", ("goal",)))
+
+
+def test_a_cell_of_many_examples_is_read(tmp_path):
+    long = "How? " * 40_000
+    (tmp_path / "x.csv").write_text(f'a,b\n"{long}",2\n')
+    assert [row["a"] for _, row in iter_csv(tmp_path / "x.csv")] == [long]

@@ -149,3 +149,63 @@ def test_any_row_is_read_or_refused_in_one_line(row):
     turns = [turn for turn in read.turns if turn.role != "system"]
     assert [turn.role for turn in turns] == ["user", "assistant"] * (len(turns) // 2)
     assert sum(turn.images for turn in turns) == len(read.images)
+
+
+def ask(value, **row):
+    return parse_conversation({**row, "conversations": said(("human", value), ("gpt", "x"))}, WHERE, Path("p"))
+
+
+@pytest.mark.parametrize("value", ["<image>\n<image>\nCompare.", "Compare.<image> <image>", "<image><image>"])
+def test_images_of_a_turn_that_stand_together_go_in_front(value):
+    turn = ask(value, image=["a.png", "b.png"]).turns[0]
+    assert (turn.images, turn.text) == (2, "Compare." if "Compare" in value else "")
+
+
+def test_images_with_text_between_them_are_refused():
+    with pytest.raises(InputError, match="text stands between the <image> of a turn; put them together"):
+        ask("Source: <image>\nTarget: <image>\nWhich?", image=["a.png", "b.png"])
+
+
+@pytest.mark.parametrize("column", ["image", "images", "image_path"])
+def test_images_are_read_from_whichever_column_names_them(column):
+    assert ask("<image>\nWhat?", **{column: ["a.png"]}).images == ("p/a.png",)
+
+
+@pytest.mark.parametrize(
+    ("row", "value", "message"),
+    [
+        ({"video": "v.mp4"}, "<video>\nWhat?", "has a column 'video', which is not read"),
+        ({}, "<video>\nWhat?", "a turn speaks of <video>, which is not read"),
+        ({"system": ["x"]}, "What?", "system is a list; it must be a text"),
+    ],
+)
+def test_what_is_not_shown_to_the_model_is_refused(row, value, message):
+    with pytest.raises(InputError, match=f"rows.json row 3:? .*{message}"):
+        ask(value, **row)
+
+
+def test_a_rows_own_system_text_comes_first():
+    row = ask("What?", system="Be short.")
+    assert [(turn.role, turn.text) for turn in row.turns][:2] == [("system", "Be short."), ("user", "What?")]
+
+
+@pytest.mark.parametrize("speaker", [[], {}, None, 3, "x" * 1000])
+def test_speakers_that_are_no_names(speaker):
+    with pytest.raises(InputError, match="unknown speaker"):
+        parse_conversation({"conversations": [{"from": speaker, "value": "x"}]}, WHERE, Path())
+
+
+def test_a_weight_of_a_turn_is_refused():
+    turns = said(("human", "a"), ("gpt", "b"))
+    assert parse_conversation({"conversations": [turns[0], {**turns[1], "weight": 1}]}, WHERE, Path())
+    with pytest.raises(InputError, match="a turn has a weight, which is not read"):
+        parse_conversation({"conversations": [turns[0], {**turns[1], "weight": 0}]}, WHERE, Path())
+
+
+def test_unread_columns_are_named(tmp_path, caplog):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({**text_row(1, "Hi", "Hello"), "split": "test", "origin": "x"}) + "\n")
+    with caplog.at_level("INFO"):
+        load(path)
+    assert "not read, as if they were not there: split" in caplog.text
+    assert "kept and not read: origin" in caplog.text

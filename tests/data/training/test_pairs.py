@@ -277,3 +277,81 @@ def test_real_files(shared_data):
     assert counts == {"jailbreakbench_responses": 1241, "vicuna80_responses": 339, "hh_harmless_pairs": 3748}
     assert sum(row.harmful for row in rows if row.source == names[0]) == 710
     assert len(load_detoxifier_rows(parse_mixture(str(shared_data / "jailbreakbench_pairs.jsonl")))) == 708
+
+
+TRANSCRIPT = "\n\nHuman: How?\n\nAssistant:"
+MESSAGES = [{"role": "user", "content": "How?"}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": TRANSCRIPT, "chosen": f"{TRANSCRIPT} no", "rejected": f"{TRANSCRIPT} so"},
+        {"prompt": TRANSCRIPT, "chosen": "no", "rejected": "so"},
+        {"prompt": "How?", "chosen": f"{TRANSCRIPT} no", "rejected": "Assistant: so"},
+        {
+            "prompt": MESSAGES,
+            "chosen": [{"role": "assistant", "content": "no"}],
+            "rejected": [{"role": "assistant", "content": "so"}],
+        },
+        {
+            "chosen": [*MESSAGES, {"role": "assistant", "content": "no"}],
+            "rejected": [*MESSAGES, {"from": "gpt", "value": "so"}],
+        },
+        {"question": "How?", "chosen": "no", "rejected": "so"},
+    ],
+)
+def test_the_last_turn_of_conversations_is_the_response(tmp_path, row):
+    assert short(read(tmp_path, row)) == [("How?", "no", False, True), ("How?", "so", True, False)]
+
+
+def test_a_conversation_that_ends_with_the_human_is_refused(tmp_path):
+    with pytest.raises(InputError, match="line 1: chosen is a transcript that ends with a Human turn"):
+        read(tmp_path, {"prompt": "q", "chosen": "\n\nHuman: hi", "rejected": "x"})
+    with pytest.raises(InputError, match="line 1: chosen does not end with a message of the assistant"):
+        read(tmp_path, {"prompt": "q", "chosen": MESSAGES, "rejected": []})
+
+
+@pytest.mark.parametrize(
+    ("row", "harmful"),
+    [
+        ({"question": "q", "answer": "r", "harmful": True}, True),
+        ({"Prompt": "q", "Response": "r", "Is_Safe": 1}, False),
+        ({"prompt": "q", "response": "r", "label": "unsafe"}, True),
+        ({"prompt": "q", "response": "r", "label": "fraud", "unsafe": 0}, False),
+    ],
+)
+def test_columns_and_labels_by_their_other_names(tmp_path, row, harmful):
+    assert short(read(tmp_path, row)) == [("q", "r", harmful, None)]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "q", "response": "r", "label": 1}, "'label' is 1, which names no side"),
+        ({"prompt": "q", "response": "r", "harmful": True, "is_safe": True}, "contradict each other"),
+        ({"prompt": "q", "response": "r", "harmful": True, "weight": 10**400}, "weight is a number of more than"),
+        ({"prompt": "q", "response": "r", "harmful": True, "weight": float("nan")}, "weight is nan"),
+    ],
+)
+def test_labels_and_weights_that_say_nothing(tmp_path, row, message):
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, row)
+
+
+def test_columns_that_are_not_read_are_named(tmp_path, caplog):
+    row = {"prompt": "q", "response": "r", "harmful": True, "system": "s", "split": "test", "origin": "o"}
+    with caplog.at_level(logging.INFO):
+        read(tmp_path, row, row)
+    assert caplog.text.count("not read, as if they were not there: system, split") == 1
+    assert caplog.text.count("kept and not read: origin") == 1
+
+
+def test_tables_have_texts_for_labels_and_numbers(tmp_path):
+    (tmp_path / "rows.csv").write_text("prompt;response;is_safe;weight\nq;r;False;0.5\nq;s;true;\n")
+    rows = load_detector_rows([MixturePart(str(tmp_path / "rows.csv"))])
+    assert [(row.response, row.harmful, row.weight) for row in rows] == [("r", True, 0.5), ("s", False, 1.0)]
+    columns = list(SAFE_RLHF)
+    cells = ",".join(str(value) for value in SAFE_RLHF.values())
+    (tmp_path / "pairs.csv").write_text(f"{','.join(columns)}\n{cells}\n")
+    assert short(load_detector_rows([MixturePart(str(tmp_path / "pairs.csv"))])) == short(read(tmp_path, SAFE_RLHF))
