@@ -71,6 +71,13 @@ def _check_run(summary: Fields) -> None:
     seconds = summary.inner("seconds")
     for stage in {"generate", "guard", "wall", "judge", *seconds.values}:
         seconds.number(stage, least=0)
+    if summary.mapping("failures", None) is not None:
+        failures = summary.inner("failures")
+        failures.integer("refused", least=0)
+        failures.integer("unanswered", 0, least=0)
+        guard = failures.inner("guard")
+        for name in guard.values:
+            guard.integer(name, least=0)
     summary.texts("notes")
     summary.texts("warnings")
 
