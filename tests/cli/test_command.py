@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from typer.main import get_command
@@ -14,7 +14,8 @@ from llava.bounds import BOUNDS
 from llava.cli.app import app, main
 from llava.cli.command import OWN_FORM, CheckedCommand
 
-COMMANDS = get_command(app).commands
+GROUP: Any = get_command(app)
+COMMANDS = GROUP.commands
 
 
 def run(capsys, *words) -> str:

@@ -20,7 +20,8 @@ from llava.errors import LONGEST_MESSAGE
 from llava.eval.run.settings import GenerationSettings
 from tests.fuzz.support import check_parser, fuzz, list_tree, scalars
 
-COMMANDS = get_command(app).commands
+GROUP: Any = get_command(app)
+COMMANDS = GROUP.commands
 TRAINING = {name for name in COMMANDS if name.startswith("train-")}
 OPTIONS = [
     (command, f"--{name.replace('_', '-')}")
@@ -107,7 +108,7 @@ def test_parsed_values_are_within_their_bounds(tmp_path, command, words, option)
     def check(values: dict[str, Any] | None) -> None:
         for name, value in (values or {}).items():
             if name in BOUNDS and name not in OWN_FORM and value is not None:
-                value = parse_batch_size(value) if isinstance(value, str) else value
+                value: Any = parse_batch_size(value) if isinstance(value, str) else value
                 assert value == BOUNDS[name].special or BOUNDS[name].least <= value <= BOUNDS[name].most
             assert "\0" not in str(value)
 
