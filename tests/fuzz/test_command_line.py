@@ -108,8 +108,8 @@ def test_parsed_values_are_within_their_bounds(tmp_path, command, words, option)
     def check(values: dict[str, Any] | None) -> None:
         for name, value in (values or {}).items():
             if name in BOUNDS and name not in OWN_FORM and value is not None:
-                value: Any = parse_batch_size(value) if isinstance(value, str) else value
-                assert value == BOUNDS[name].special or BOUNDS[name].least <= value <= BOUNDS[name].most
+                number: Any = parse_batch_size(value) if isinstance(value, str) else value
+                assert number == BOUNDS[name].special or BOUNDS[name].least <= number <= BOUNDS[name].most
             assert "\0" not in str(value)
 
     check_parser(parse, check)
