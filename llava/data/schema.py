@@ -169,6 +169,8 @@ class GuardResult:
         """Rebuild a guard result from its JSON form; what is raised is as for a question."""
         fields = Fields(row, where, remedy)
         failure = fields.mapping("failure", None)
+        if "harm_score" not in fields:
+            raise fields.refuse("harm_score", "a number from 0 to 1, or null")
         return cls(
             text=fields.text("text"),
             original_text=fields.text("original_text"),

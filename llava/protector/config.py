@@ -49,10 +49,11 @@ class ProtectorConfig:
         row.text("kind", choices=("detector", "detoxifier"))
         row.text("base_model", None)
         row.text("text_form", choices=tuple(DETECTOR_TEMPLATES if self.kind == "detector" else DETOXIFIER_TEMPLATES))
-        row.integer("max_length", least=8)
+        # 64.0 is a whole number, and is stored as one.
+        object.__setattr__(self, "max_length", row.integer("max_length", least=8))
         row.text("positive_label", choices=("safe", "harmful"))
         row.text("pooling", choices=POOLINGS)
-        row.integer("num_layers", None, least=1)
+        object.__setattr__(self, "num_layers", row.integer("num_layers", None, least=1))
         if not 0 < row.number("threshold") <= 1:
             raise row.refuse("threshold", "a number above 0 and at most 1")
         if not row.number("temperature") > 0:

@@ -66,3 +66,10 @@ def test_corrupt_file_is_named(tmp_path):
     (tmp_path / CONFIG_NAME).write_text("{")
     with pytest.raises(InputError, match=CONFIG_NAME):
         ProtectorConfig.load(tmp_path, "detector")
+
+
+def test_a_whole_number_written_as_a_decimal_is_one(tmp_path):
+    (tmp_path / CONFIG_NAME).write_text('{"kind": "detector", "max_length": 64.0, "num_layers": 2.0, "temperature": 2}')
+    config = ProtectorConfig.load(tmp_path, "detector")
+    assert (config.max_length, config.num_layers) == (64, 2)
+    assert {type(config.max_length), type(config.num_layers)} == {int}
