@@ -78,7 +78,7 @@ def align_score(score: float, threshold: float) -> float:
         threshold: In (0, 1].
 
     Example:
-        >>> align_score(0.45, 0.9), align_score(0.95, 0.9), align_score(1.0, 1.0)
+        >>> align_score(0.375, 0.75), align_score(0.875, 0.75), align_score(1.0, 1.0)
         (0.25, 0.75, 1.0)
     """
     if math.isnan(score):
@@ -109,8 +109,8 @@ def combine_mean(scores: Sequence[float]) -> float:
     """Return the mean of aligned scores; NaN when one is unknown and a 0 in its place would not flag.
 
     Example:
-        >>> combine_mean([0.9, 0.3]), combine_mean([0.9, 0.8, math.nan]), combine_mean([0.9, math.nan])
-        (0.6, 0.5666666666666667, nan)
+        >>> combine_mean([0.75, 0.25]), combine_mean([1.0, 0.5, 0.75, math.nan]), combine_mean([0.75, math.nan])
+        (0.5, 0.5625, nan)
     """
     least = sum(score for score in scores if not math.isnan(score)) / len(scores)
     return least if least >= MIDDLE or not any(map(math.isnan, scores)) else math.nan
