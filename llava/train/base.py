@@ -18,8 +18,11 @@ import yaml
 
 from llava.errors import InputError
 from llava.files import write_text_atomic
+from llava.model.adapter_check import check_resumable
 from llava.model.devices import pick_device, pick_dtype
 from llava.model.language_model import language_model_folder
+from llava.places import check_output_folder
+from llava.process import report_errors
 from llava.protector.classifier import HarmClassifier
 from llava.protector.config import ProtectorConfig
 from llava.protector.merge import to_sequence_classifier
@@ -35,7 +38,7 @@ SETTLING_SECONDS = 0.5
 
 
 def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] | None) -> int:
-    """Run a training command and turn bad input into one line on stderr and exit code 2.
+    """Run a training command; what the user can mend is one line on stderr (exit codes as `report_errors`).
 
     A process group that the training made is left; that of the program which called us stays.
     """
@@ -43,13 +46,7 @@ def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] |
     ours = not in_group()
     if ours and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         import_before_group()
-    try:
-        train(argv)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    else:
-        code = 0
+    code = report_errors(lambda: train(argv))
     # After an error the others may still be busy, and NCCL's groups are left together.
     if ours and (code == 0 or (in_group() and torch.distributed.get_backend() == "gloo")):
         leave_group()
@@ -145,8 +142,7 @@ def prepare_output(folder: str, resume: bool) -> Path | None:
     if not folder:
         raise InputError("--output-dir is missing; give a folder for the checkpoint")
     path = Path(folder)
-    if path.is_file():
-        raise InputError(f"--output-dir {folder} is a file; give a folder")
+    check_output_folder(path)
     if resume:
         return newest_checkpoint(path)
     # Only one process looks: it may itself have begun to write when another gets here.
@@ -175,6 +171,18 @@ def is_complete(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(state, dict) and f"checkpoint-{state.get('global_step')}" == checkpoint.name
+
+
+def run_training(trainer: Trainer, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint where there is one.
+
+    Raises:
+        InputError: When the checkpoint's adapter is not whole: the Trainer would go on with fresh parts in its place.
+    """
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    if checkpoint is not None and hasattr(model, "peft_config"):
+        check_resumable(model, checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
 def save_trained(trainer: Trainer, folder: str, base_name: str, preprocessor: Any) -> dict[str, torch.Tensor] | None:
