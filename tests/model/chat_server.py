@@ -20,6 +20,9 @@ class ChatServer(ThreadingHTTPServer):
     after `lives` answers the server is as good as dead: it drops every connection.
     """
 
+    request_queue_size = 256
+    """Connections that may wait to be accepted; with the five of the standard library, hundreds at once are lost."""
+
     def __init__(
         self,
         answer: Callable[[dict], str | dict | bytes | Iterator[bytes] | None],
