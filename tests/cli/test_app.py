@@ -82,10 +82,10 @@ def test_detoxify_rewrites_all_but_rows_found_harmless(capsys, tmp_path, tiny_de
     ("content", "words"),
     [
         ('{"response": "x"}\n{"respons', ["line 2", "JSON"]),
-        ('{"answer": "x"}\n', ["line 1", "response"]),
+        ('{"reply": "x"}\n', ["line 1", "response"]),
         ('{"response": 3}\n', ["line 1", "response"]),
         ('{"response": "x", "prompt": 4}\n', ["line 1", "prompt"]),
-        ("[1]\n", ["line 1", "object"]),
+        ("[1]\n", ["row 1", "object"]),
         ("", ["no rows"]),
         (b"\xff\xfe", ["UTF-8"]),
     ],
@@ -149,7 +149,7 @@ def test_config_file_gives_defaults_and_flags_win(capsys, tmp_path, responses, t
 
 @pytest.mark.parametrize(
     ("content", "word"),
-    [("tresh: 1\n", "tresh"), ("- a\n", "option: value"), ("a: [\n", "YAML"), (None, "cannot be read")],
+    [("tresh: 1\n", "tresh"), ("- a\n", "option: value"), ("a: [\n", "YAML"), (None, "does not exist")],
 )
 def test_bad_config_file(capsys, tmp_path, content, word):
     config = tmp_path / "c.yaml"
@@ -195,7 +195,7 @@ def test_interrupted_by_the_user(tmp_path, slow):
 
     def answer(request):
         if slow or request["messages"][0]["content"].startswith("last"):
-            release.wait(60)
+            release.wait(400)
         return "fine"
 
     program = (
@@ -215,7 +215,7 @@ def test_interrupted_by_the_user(tmp_path, slow):
             assert wait_until(lambda: len(server.requests) == 6)
             assert slow or wait_until(lambda: sum(1 for _ in open_shards(tmp_path / "run")) == 5)
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=120)
         finally:
             release.set()
     assert process.returncode == 130
@@ -229,7 +229,7 @@ def open_shards(folder):
         yield from path.read_text().splitlines()
 
 
-def wait_until(holds, seconds=60):
+def wait_until(holds, seconds=180):
     end = time.monotonic() + seconds
     while not holds() and time.monotonic() < end:
         time.sleep(0.05)

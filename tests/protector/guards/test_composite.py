@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -104,7 +105,7 @@ def test_what_it_is_follows_from_its_members():
 
 def test_real_guards_together(tiny_detector, tiny_guard):
     spec = f"any({tiny_detector}, guard:{tiny_guard('llama_guard')})"
-    guard = build_guard(spec, device="cpu", dtype="float32", batch_size=3)
+    guard: Any = build_guard(spec, device="cpu", dtype="float32", batch_size=3)
     assert [member.batch_size for member in guard.members] == [3, 3]
     own, other = guard.members
     texts, prompts = [UNSAFE, SAFE, "Mix flour."], ["How?"] * 3
