@@ -18,6 +18,7 @@ import yaml
 
 from llava.errors import InputError
 from llava.files import write_text_atomic
+from llava.model.adapter_check import check_resumable
 from llava.model.devices import pick_device, pick_dtype
 from llava.model.language_model import language_model_folder
 from llava.places import check_output_folder
@@ -170,6 +171,18 @@ def is_complete(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(state, dict) and f"checkpoint-{state.get('global_step')}" == checkpoint.name
+
+
+def run_training(trainer: Trainer, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint where there is one.
+
+    Raises:
+        InputError: When the checkpoint's adapter is not whole: the Trainer would go on with fresh parts in its place.
+    """
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    if checkpoint is not None and hasattr(model, "peft_config"):
+        check_resumable(model, checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
 def save_trained(trainer: Trainer, folder: str, base_name: str, preprocessor: Any) -> dict[str, torch.Tensor] | None:

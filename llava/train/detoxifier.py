@@ -32,6 +32,7 @@ from llava.train.base import (
     prepare_output,
     resolve_base,
     run_entry_point,
+    run_training,
     save_checkpoint,
 )
 from llava.train.lora import add_adapter
@@ -96,7 +97,7 @@ def train(argv: list[str] | None = None) -> None:
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     logger.info("training on %d rows, evaluating on %d; %d trained numbers", len(encoded), len(held_out), trained)
     logger.info("%s", count_cuts([*encoded, *held_out]))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    run_training(trainer, checkpoint)
     if model_arguments.lora:
         config = replace(config, base_model=base_name)
     save_checkpoint(trainer, training.output_dir, config, resolved, base_name, tokenizer)

@@ -156,10 +156,8 @@ def test_keys(key):
         del os.environ["FUZZ_KEY"]
 
 
-WORDS = (
-    "safe unsafe SAFE UNSAFE not the answer is isn't I cannot decide or nor if because so it verdict would say never"
-)
-MARKS = [*",.:;?()'", "\n", "**", "<think>", "</think>", "verdict:", "It is safe."]
+WORDS = "safe unsafe SAFE UNSAFE not the answer is isn't I cannot decide or nor if because so it verdict would say"
+MARKS = [*",.:;?()'", "\n", "**", "<think>", "</think>", "never", "verdict:", "It is safe."]
 words = st.sampled_from([*WORDS.split(), *MARKS])
 openings = st.sampled_from(["I can't", "Lo siento", "我不能", "申し訳", "no puedo", "help", "ich", "enough", "."])
 replies = st.lists(words, max_size=14).map(" ".join) | st.text(max_size=200)

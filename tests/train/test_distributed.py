@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
 
 
+def find_free_port() -> str:
+    """Return a port that nobody uses: other tests train beside this one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
 def launch(script, tiny_lm, data, output, launcher, processes, *more):
     """Run a training shell and return the losses of its steps."""
     environment = {
@@ -24,6 +32,7 @@ def launch(script, tiny_lm, data, output, launcher, processes, *more):
         "PYTHONPATH": str(ROOT),
         "LAUNCHER": launcher,
         "NUM_PROCESSES": str(processes),
+        "MASTER_PORT": find_free_port(),
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "DS_ACCELERATOR": "cpu",

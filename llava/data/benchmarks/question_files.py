@@ -117,6 +117,8 @@ class QuestionReader:
         if self.xstest is None:
             self.xstest = is_xstest(row)
         if self.xstest:
+            if not is_xstest(row):
+                raise InputError(f"{where} has not the columns of the first row, which is XSTest's; mend that row")
             self._add(build_xstest_question(row, self.name, number, where), where)
             return
         if table:

@@ -19,6 +19,9 @@ COMPRESSIONS = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
 SAVED_DATASET = ("dataset_info.json", "dataset_dict.json", "state.json")
 """Files that `Dataset.save_to_disk` writes beside the rows."""
 
+LONGEST_LINE = 1 << 28
+"""Characters of a line at most: a small compressed file can unpack to more than the memory holds."""
+
 
 @dataclass(frozen=True)
 class Where:
@@ -95,9 +98,13 @@ def iter_lines(path: Path, what: str) -> Iterator[str]:
         while True:
             # Reading alone is explained: what the caller does with a line is no fault of the file.
             with _explain(path, what, kind):
-                line = stream.readline()
+                line = stream.readline(LONGEST_LINE)
             if not line:
                 return
+            if len(line) == LONGEST_LINE:
+                raise InputError(
+                    f"{what} {path} has a line of {LONGEST_LINE:,} characters or more; write one row a line"
+                )
             yield line
 
 

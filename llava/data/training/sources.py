@@ -80,6 +80,8 @@ def parse_mixture(text: str, flag: str = "--train-data") -> list[MixturePart]:
     parts = []
     for item in _split_sources(text):
         source, share_text = _split_share(item)
+        if not source.strip():
+            raise InputError(f"{flag} {text} has an empty name; give a file, a folder or a hub id")
         share = float(share_text) if share_text else 1.0
         if not 0 < share < float("inf"):
             raise InputError(f"{flag}: the share of {source} is {share_text}; it must be above 0")

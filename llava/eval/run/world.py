@@ -100,13 +100,14 @@ class StoreWorld(JoinedWorld):
             data = pickle.dumps(value)
             parts = [data[start : start + MESSAGE_BYTES] for start in range(0, len(data), MESSAGE_BYTES)]
             for number, part in enumerate(parts):
-                self.store.set(f"{key}/{number}", part)
+                self.store.set(f"{key}/{number}", part)  # type: ignore[arg-type] # bytes are what it stores
             self.store.set(key, str(len(parts)))
             return value
         self._wait_until(lambda: self.store.check([key]))
         count = int(self.store.get(key))
         # As in torch's own exchange of objects: only processes of this launch reach the store.
-        return pickle.loads(b"".join(self.store.get(f"{key}/{number}") for number in range(count)))  # noqa: S301
+        data = b"".join(self.store.get(f"{key}/{number}") for number in range(count))
+        return pickle.loads(data)  # noqa: S301 - the same  # nosec B301
 
     def wait(self) -> None:
         """Wait until every process has come here."""

@@ -246,4 +246,7 @@ def test_xstest_by_its_columns(tmp_path):
         ("2", "contrast_homonyms", True),
     ]
     assert "is read as XSTest" in benchmark.notes[0]
+    rows = [{"prompt": "?", "type": "homonyms", "label": "safe"}, {"prompt": "?", "type": "homonyms"}]
+    with pytest.raises(InputError, match="line 2 has not the columns of the first row"):
+        load_rows(tmp_path, *rows)
     assert benchmark.name == "xstest_prompts"

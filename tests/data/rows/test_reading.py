@@ -6,6 +6,7 @@ import lzma
 
 import pytest
 
+from llava.data.rows import streams
 from llava.data.rows.reading import check_plain, is_row_file, iter_rows
 from llava.errors import InputError
 
@@ -139,3 +140,11 @@ def test_names_of_row_files():
         "a.tsv",
         "a.parquet",
     ]
+
+
+def test_a_line_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "LONGEST_LINE", 1 << 20)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b" " * (1 << 24)))
+    assert (tmp_path / "a.jsonl.gz").stat().st_size < 20_000
+    with pytest.raises(InputError, match="has a line of 1,048,576 characters or more"):
+        read(tmp_path / "a.jsonl.gz")

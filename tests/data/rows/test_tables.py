@@ -80,3 +80,8 @@ def test_a_cell_of_many_examples_is_read(tmp_path):
     long = "How? " * 40_000
     (tmp_path / "x.csv").write_text(f'a,b\n"{long}",2\n')
     assert [row["a"] for _, row in iter_csv(tmp_path / "x.csv")] == [long]
+
+
+def test_lines_of_an_old_mac_and_an_index_column(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b",a\r0,1\r1,2\r")
+    assert [row for _, row in iter_csv(tmp_path / "x.csv")] == [{"": "0", "a": "1"}, {"": "1", "a": "2"}]

@@ -154,12 +154,12 @@ def test_a_model_that_takes_no_pictures_ends_the_run_instead_of_answering_nothin
 
 def test_a_server_that_hangs_is_given_up_soon(build):
     gate = threading.Event()
-    with ChatServer(lambda request: str(gate.wait(30))) as server:
+    with ChatServer(lambda request: str(gate.wait(300))) as server:
         settings = build(server, 20, concurrency=2, request_timeout=0.3)
         start = time.monotonic()
         with pytest.raises(RunError, match=r"in 2 tries \(none within 0.3 s; see --request-timeout\)"):
             run_generation(settings)
-        assert time.monotonic() - start < 15
+        assert time.monotonic() - start < 60
         gate.set()
     assert not settings.output.exists()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,7 @@ assert {name for name in threads if "gloo" in name or "tcpstore" in name} == kep
 """
 
 
-def start_world(script: str, *, agent: bool) -> list[subprocess.Popen]:
+def start_world(script: str, *, agent: bool) -> list[Any]:
     """Start two processes as torchrun does; without its agent the first of them keeps the store."""
     import torch.distributed as dist
 
@@ -106,7 +107,7 @@ def start_world(script: str, *, agent: bool) -> list[subprocess.Popen]:
     environment |= {"WORLD_SIZE": "2", "TORCHELASTIC_USE_AGENT_STORE": str(agent)}
     if not agent:
         del server  # lets go of the port
-    processes = [
+    processes: list[Any] = [
         subprocess.Popen(
             [sys.executable, "-c", script], env={**environment, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True
         )
