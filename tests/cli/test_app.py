@@ -82,7 +82,7 @@ def test_detoxify_rewrites_all_but_rows_found_harmless(capsys, tmp_path, tiny_de
     ("content", "words"),
     [
         ('{"response": "x"}\n{"respons', ["line 2", "JSON"]),
-        ('{"answer": "x"}\n', ["line 1", "response"]),
+        ('{"text": "x"}\n', ["line 1", "response"]),
         ('{"response": 3}\n', ["line 1", "response"]),
         ('{"response": "x", "prompt": 4}\n', ["line 1", "prompt"]),
         ("[1]\n", ["line 1", "object"]),

@@ -21,7 +21,15 @@ def test_a_mixture_is_read_as_written(parts):
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("", "empty"), (",", "empty"), ('""', "empty name"), ("a,' ':2", "empty name"), ("a:0", "above 0"), ("a:-1", "above 0"), ("x/a.jsonl,x/../x/a.jsonl:2", "twice")],
+    [
+        ("", "empty"),
+        (",", "empty"),
+        ('""', "empty name"),
+        ("a,' ':2", "empty name"),
+        ("a:0", "above 0"),
+        ("a:-1", "above 0"),
+        ("x/a.jsonl,x/../x/a.jsonl:2", "twice"),
+    ],
 )
 def test_bad_mixtures(text, word):
     with pytest.raises(InputError, match=word):
