@@ -163,9 +163,9 @@ def split_items(text: str, separators: str = ",") -> list[str]:
     start = place = depth = 0
     while place < len(text):
         letter = text[place]
-        fresh = not text[start:place].strip() or (depth > 0 and text[:place].rstrip().endswith(("(", *separators)))
-        if letter in QUOTES and fresh and (end := text.find(letter, place + 1)) > 0:
-            place = end + 1
+        # A quote in the middle of a word is a letter like any other.
+        if letter in QUOTES and (not text[start:place].strip() or text[:place].rstrip().endswith(("(", *separators))):
+            place = max(place, text.find(letter, place + 1)) + 1
             continue
         if opened := BRACKETED.match(text, place):
             depth += 1

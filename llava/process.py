@@ -31,11 +31,12 @@ def report_errors(command: Callable[[], object]) -> int:
 def end_process(code: int) -> NoReturn:
     """End the process of a command with its exit code.
 
-    Threads of gloo and DeepSpeed may outlive the process group. One that wants the interpreter while that is ending
-    aborts the process ("terminate called without an active exception", about one run in twenty), and the launcher calls
-    finished work failed. So one process of several runs its exit handlers, flushes and is gone.
+    Threads of gloo and DeepSpeed may outlive the process group, above all where a training was broken off. One that
+    wants the interpreter while that is ending aborts the process ("terminate called without an active exception"), and
+    the launcher calls finished work failed, or bad input a crash. So one process of several runs its exit handlers,
+    flushes and is gone.
     """
-    if code != 0 or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         raise SystemExit(code)
     atexit._run_exitfuncs()
     leave(code)

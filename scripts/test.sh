@@ -1,8 +1,17 @@
 #!/usr/bin/env bash
-# Install what is needed and run the tests with coverage. Usage: bash scripts/test.sh [pytest options]
+# Install what is needed and run the tests, in two processes side by side (TEST_PROCESSES changes the number).
+#   bash scripts/test.sh                  the fast tests: no test marked slow, no coverage; under 6 minutes on two cores
+#   bash scripts/test.sh --all            every test, with coverage
+#   bash scripts/test.sh --fuzz           tests/fuzz with 10,000 inputs a parser (MLLM_PROTECTOR_FUZZ_EXAMPLES changes it)
+# What follows goes to pytest: bash scripts/test.sh tests/data, bash scripts/test.sh -m slow, bash scripts/test.sh --all -k torchrun
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$here/scripts/environment.sh"
 prepare_environment "$here" "[dev,train,eval,topic]"
 cd "$here"
-exec python -m pytest --cov --cov-report=term "$@"
+case "${1:-}" in
+  --all)  shift; set -- --cov --cov-report=term "$@" ;;
+  --fuzz) shift; export MLLM_PROTECTOR_FUZZ_EXAMPLES="${MLLM_PROTECTOR_FUZZ_EXAMPLES:-10000}"; set -- tests/fuzz "$@" ;;
+  *)      set -- -m "not slow" "$@" ;;
+esac
+exec python -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist loadgroup "$@"

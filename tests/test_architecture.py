@@ -113,3 +113,68 @@ def test_no_folder_is_crowded():
 def test_no_module_is_long():
     long = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
     assert {name: lines for name, lines in long.items() if lines > MOST_LINES} == {}
+
+
+PAGE = ROOT / "docs" / "architecture.md"
+MAP_HEADING = re.compile(r"^### `(llava/[\w/]*)`$")
+MAP_LINE = re.compile(r"^- `(\w+\.py)`: \S+")
+
+
+def read_map(text: str) -> set[str]:
+    """Return the modules that the page names, as paths; a line without a phrase names none."""
+    named, folder = set(), ""
+    for line in text.splitlines():
+        if line.startswith("#"):
+            heading = MAP_HEADING.match(line)
+            folder = heading.group(1) if heading else ""
+        elif folder and (found := MAP_LINE.match(line)):
+            named.add(folder + found.group(1))
+    return named
+
+
+def list_mapped_files() -> dict[str, Path]:
+    """Return every module that the map must name; of the `__init__` files the package's own alone has a line."""
+    return {
+        str(path.relative_to(ROOT)): path
+        for name, path in MODULES.items()
+        if path.name != "__init__.py" or name == "llava"
+    }
+
+
+def propose_line(path: Path) -> str:
+    """Return the line that the map lacks, with the first sentence of the module's docstring as its phrase."""
+    phrase = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+    return f"under ### `{path.parent.relative_to(ROOT)}/`: - `{path.name}`: {' '.join(phrase.split()).rstrip('.')}"
+
+
+def test_the_map_names_every_module():
+    named, there = read_map(PAGE.read_text(encoding="utf-8")), list_mapped_files()
+    missing = [propose_line(there[name]) for name in sorted(set(there) - named)]
+    assert not missing, "add to docs/architecture.md:\n" + "\n".join(missing)
+    gone = sorted(named - set(there))
+    assert not gone, "take out of docs/architecture.md, they are not in the tree: " + ", ".join(gone)
+
+
+def test_a_module_that_the_map_lacks_is_found():
+    page = PAGE.read_text(encoding="utf-8")
+    short = re.sub(r"^- `images\.py`: .*\n", "", page, flags=re.MULTILINE)
+    assert read_map(page) - read_map(short) == {"llava/data/images.py"}
+    assert propose_line(MODULES["llava.data.images"]).startswith(
+        "under ### `llava/data/`: - `images.py`: Opening images"
+    )
+    assert "llava/data/images.py" not in read_map(page.replace("- `images.py`: ", "- `images.py`:\n"))
+
+
+def test_the_readme_shows_the_tree():
+    """One line a folder, of those that hold modules."""
+    (tree,) = re.findall(r"```\n(llava/\n.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    shown, open_folders = set(), []
+    for line in tree.splitlines():
+        indent, name, phrase = re.match(r"( *)([\w/]+)/ *(.*)", line).groups()
+        open_folders = [*open_folders[: len(indent) // 2], name]
+        shown.add("/".join(open_folders))
+        assert phrase or name == "llava", f"{line.strip()}: say in a phrase what it holds"
+    there = {str(path.parent.relative_to(ROOT)) for path in MODULES.values()}
+    missing = sorted(there - shown)
+    assert not missing, "add to the tree in README.md a line with a phrase for " + ", ".join(missing)
+    assert {name for name in shown if not (ROOT / name).is_dir()} == set()

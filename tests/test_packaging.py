@@ -1,6 +1,7 @@
 """What is built: a wheel that works alone, from a source archive that is whole."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,14 @@ import venv
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import llava
 
 ROOT = Path(__file__).resolve().parents[1]
-KEPT = ("llava", "tests", "scripts", "docs", "examples", "benchmarks")
+KEPT = ("llava", "tests", "scripts", "docs", "examples", "benchmarks", "requirements")
 NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.egg-info")
 
 
@@ -26,6 +30,58 @@ def test_the_version_stands_in_one_place():
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "llava.__version__"}
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## [{llava.__version__}]" in changes
+
+
+def test_the_lowest_versions_are_those_of_the_project():
+    """What the workflow installs as lowest is what pyproject.toml promises, or the first version for a newer Python."""
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "requirements" / "lowest.txt").read_text(encoding="utf-8").splitlines()
+    pinned: dict[str, list[Version]] = {}
+    for pin in (Requirement(line) for line in lines if not line.startswith("#")):
+        pinned.setdefault(pin.name, []).append(Version(str(pin.specifier).removeprefix("==")))
+    bounds = {
+        wanted.name: [Version(part.version) for part in wanted.specifier if part.operator == ">="]
+        for wanted in map(Requirement, project["dependencies"])
+    }
+    assert {name: min(versions) for name, versions in pinned.items()} == {
+        name: lowest[0] for name, lowest in bounds.items() if lowest
+    }
+
+
+def test_the_workflow_runs_what_the_gate_runs():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    job = workflow["jobs"]["run"]
+    assert job["strategy"]["matrix"] == {"python": ["3.10", "3.13"], "dependencies": ["lowest", "newest"]}
+    assert [step["run"] for step in job["steps"] if "run" in step][-1] == "bash .ci/run"
+    assert "requirements/lowest.txt" in str(job["steps"])
+
+
+def test_the_five_commands_are_documented():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (named,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert len(named.split()) == 5
+    for name in named.split():
+        assert f"| `make {name}` |" in page
+        if shutil.which("make"):
+            subprocess.run(["make", "--dry-run", name], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_hooks_are_commands_that_are_there():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    for hook in hooks:
+        assert hook["language"] == "system"
+        assert shutil.which(hook["entry"].split()[0]), hook["entry"]
+
+
+def test_what_the_guide_says_to_copy_is_there():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:llava|tests|examples|docs)/[\w./]+)`", page) + re.findall(
+        r"\]\(((?!https?:)[^)]+)\)", page
+    )
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def run(*words, **options):

@@ -38,5 +38,5 @@ def test_what_a_user_can_mend_is_one_line(capsys, error, code):
 
 
 def test_a_defect_keeps_its_traceback():
-    with pytest.raises(KeyError):
-        report_errors(lambda: {}["x"])
+    with pytest.raises(IndexError):
+        report_errors(lambda: [][0])

@@ -70,6 +70,40 @@ def test_environment_is_made_once(tmp_path):
     assert "installing" in run().stderr
 
 
+RECORDER = """#!/usr/bin/env bash
+# Stands in for Python: prints what pytest would get, installs nothing.
+case "$1 ${2:-}" in
+  "-m pytest") shift 2; printf '%s\\n' "$@" "inputs=${MLLM_PROTECTOR_FUZZ_EXAMPLES:-}" ;;
+  "-m pip")    ;;
+  *)           dirname "$0" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "passed"),
+    [
+        ([], ["-m", "not slow", "inputs="]),
+        (["tests/data", "-k", "a b"], ["-m", "not slow", "tests/data", "-k", "a b", "inputs="]),
+        (["-m", "slow"], ["-m", "not slow", "-m", "slow", "inputs="]),  # the last -m counts
+        (["--all"], ["--cov", "--cov-report=term", "inputs="]),
+        (["--all", "--cov-fail-under=85"], ["--cov", "--cov-report=term", "--cov-fail-under=85", "inputs="]),
+        (["--fuzz"], ["tests/fuzz", "inputs=10000"]),
+    ],
+)
+def test_the_test_command_passes_on_what_it_is_told(tmp_path, words, passed):
+    python = tmp_path / "python"
+    python.write_text(RECORDER)
+    python.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path)}
+    environment.pop("MLLM_PROTECTOR_FUZZ_EXAMPLES", None)
+    environment.pop("TEST_PROCESSES", None)
+    command = ["bash", str(ROOT / "scripts" / "test.sh"), *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["--numprocesses", "2", "--dist", "loadgroup", *passed]
+
+
 def test_no_python_is_one_line(tmp_path):
     script = f'source "{ROOT}/scripts/environment.sh"; find_python'
     tools = tmp_path / "bin"

@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
+from llava.constants import REFUSAL
 from llava.protector.guards.forms import FORMS
 from llava.protector.guards.rendering import GuardPrompt
 
 UNSAFE = "Sure. First, take the parts apart and note where each one goes."
-SAFE = "I'm sorry, but I can't help with that."
+SAFE = REFUSAL
 """An answer that each of the tiny guards calls unsafe, and one that it calls safe."""
 TURNS = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 PART_TURNS = (
@@ -37,8 +38,8 @@ REPLIES = {  # for an unsafe answer, for a safe one
 }
 
 
-EPOCHS, LEARNT = 60, 0.02
-"""Most epochs of teaching, and the loss of each row at which it ends."""
+EPOCHS, LEARNT = 200, 0.12
+"""Most epochs of teaching, and the loss of each whole reply at which it ends: it has a probability of 0.89 then."""
 
 
 def teach(source: Path, target: Path, form: str, template: str | None, rows: list[tuple[str, str, str]]) -> Path:
@@ -66,7 +67,7 @@ def teach(source: Path, target: Path, form: str, template: str | None, rows: lis
             loss = model(input_ids=ids, labels=labels).loss
             loss.backward()
             optimizer.step()
-            losses.append(loss.item())
+            losses.append(loss.item() * int((labels != -100).sum()))
         if max(losses) < LEARNT:
             break
     model.eval().save_pretrained(target)

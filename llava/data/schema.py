@@ -126,9 +126,14 @@ class GuardFailure:
         return {"part": self.part, "error": self.error, "message": self.message}
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> GuardFailure:
-        """Rebuild a failure from its JSON form."""
-        return cls(part=row["part"], error=row["error"], message=row["message"])
+    def from_dict(cls, row: dict[str, Any], where: str = "guard result") -> GuardFailure:
+        """Rebuild a failure from its JSON form; `where` is its file and line, for messages.
+
+        Raises:
+            InputError: When a field is missing or of another type.
+        """
+        fields = Fields(row, where)
+        return cls(fields.text("part"), fields.text("error"), fields.text("message"))
 
 
 @dataclass(frozen=True)
@@ -163,16 +168,24 @@ class GuardResult:
         }
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> GuardResult:
-        """Rebuild a guard result from its JSON form."""
+    def from_dict(cls, row: dict[str, Any], where: str = "guard result") -> GuardResult:
+        """Rebuild a guard result from its JSON form; `where` is its file and line, for messages.
+
+        Raises:
+            InputError: When a field is missing or of another type.
+        """
+        fields = Fields(row, where)
+        failure = fields.mapping("failure", None)
+        if "harm_score" not in fields:
+            raise fields.refuse("harm_score", "a number from 0 to 1, or null")
         return cls(
-            text=row["text"],
-            original_text=row["original_text"],
-            harm_score=row["harm_score"],
-            flagged=row["flagged"],
-            action=Action(row["action"]),
-            reason=row.get("reason"),
-            failure=GuardFailure.from_dict(row["failure"]) if row.get("failure") else None,
+            text=fields.text("text"),
+            original_text=fields.text("original_text"),
+            harm_score=fields.number("harm_score", None, least=0, most=1),
+            flagged=fields.flag("flagged"),
+            action=Action(fields.text("action", choices=[action.value for action in Action])),
+            reason=fields.text("reason", None),
+            failure=GuardFailure.from_dict(failure, where) if failure is not None else None,
         )
 
 
@@ -211,15 +224,22 @@ class Record:
         }
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> Record:
-        """Rebuild a record from its JSON form."""
+    def from_dict(cls, row: dict[str, Any], where: str = "record") -> Record:
+        """Rebuild a record from its JSON form; `where` is its file and line, for messages.
+
+        Raises:
+            InputError: When a field is missing or of another type.
+        """
+        fields = Fields(row, where)
+        guard = fields.mapping("guard", None)
+        seconds = Fields(fields.mapping("seconds", None) or {}, where)
         return cls(
-            question=Question.from_dict(row),
-            response=row["response"],
-            guard=GuardResult.from_dict(row["guard"]) if row.get("guard") else None,
-            seconds=row.get("seconds") or {},
-            refusal=row.get("refusal"),
-            unanswered=row.get("unanswered"),
+            question=Question.from_dict(row, where),
+            response=fields.text("response"),
+            guard=GuardResult.from_dict(guard, where) if guard is not None else None,
+            seconds={name: seconds.number(name, least=0) for name in seconds.values},
+            refusal=fields.text("refusal", None),
+            unanswered=fields.text("unanswered", None),
         )
 
 

@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from llava.errors import InputError
-from llava.files import CACHE_VARIABLE, cache_dir
+from llava.errors import FailedRunError, InputError
+from llava.files import CACHE_VARIABLE, FULL_DISK, cache_dir, explain_reading, explain_writing
 
 __all__ = ["build_once", "cache_dir", "folder_fingerprint", "write_folder_atomic"]
 
@@ -26,10 +26,11 @@ def folder_fingerprint(folder: Path) -> str:
     Built from each file's name, size and modification time: hashing the weights of a 7B would take longer than
     loading them.
     """
-    digest = hashlib.sha256(str(folder.resolve()).encode())
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        state = file.stat()
-        digest.update(f"{file.name}:{state.st_size}:{state.st_mtime_ns};".encode())
+    digest = hashlib.sha256(os.fsencode(folder.resolve()))
+    with explain_reading("model folder", folder):
+        for file in sorted(path for path in folder.iterdir() if path.is_file()):
+            state = file.stat()
+            digest.update(os.fsencode(file.name) + f":{state.st_size}:{state.st_mtime_ns};".encode())
     return digest.hexdigest()[:16]
 
 
@@ -68,9 +69,16 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
 
 
 def write_folder_atomic(target: Path, build: Callable[[Path], None]) -> None:
-    """Fill a new folder beside `target` with `build`, then rename it to `target`, which must not exist or be empty."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    """Fill a new folder beside `target` with `build`, then rename it to `target`, which must not exist or be empty.
+
+    Raises:
+        InputError: When the place cannot be written to.
+        FailedRunError: When the disk is full.
+    """
+    with explain_writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The name in front tells whose litter it would be; cut, for the whole must fit into 255 bytes.
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:40]}."))
     try:
         build(temporary)
         # mkdtemp makes the folder private to its owner; a shared cache follows the umask like any other folder.
@@ -78,6 +86,11 @@ def write_folder_atomic(target: Path, build: Callable[[Path], None]) -> None:
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
         temporary.replace(target)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if error.errno in FULL_DISK:
+            raise FailedRunError(f"{target} could not be written ({error.strerror}); free space on that disk") from None
+        raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -20,10 +21,11 @@ def locate(path_or_id: str, what: str = "model") -> str:
     Raises:
         InputError: When it is neither.
     """
-    path = Path(path_or_id).expanduser()
-    if path.is_dir():
-        return str(path)
-    if path.is_file():
+    path = os.path.expanduser(path_or_id)  # noqa: PTH111 - leaves a `~name` that nobody has as it is
+    # These two take any text; a Path complains of names that are too long.
+    if os.path.isdir(path):  # noqa: PTH112
+        return path
+    if os.path.isfile(path):  # noqa: PTH113
         raise InputError(f"{what} {path_or_id} is a file; give the folder that holds config.json")
     if not HUB_ID.fullmatch(path_or_id):
         raise InputError(f"{what} folder {path_or_id} does not exist; check the path")
@@ -44,9 +46,9 @@ def fetch(path_or_id: str, what: str, remedy: str, patterns: list[str] | None = 
     """
     from huggingface_hub import snapshot_download
 
-    path = Path(path_or_id).expanduser()
-    if path.is_dir():
-        return path
+    path = os.path.expanduser(path_or_id)  # noqa: PTH111 - see `locate`
+    if os.path.isdir(path):  # noqa: PTH112
+        return Path(path)
     if not HUB_ID.fullmatch(path_or_id):
         raise InputError(f"{what} {path_or_id} does not exist; {remedy}")
     try:

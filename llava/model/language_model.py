@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llava.files import read_json
 from llava.model.cache import build_once, cache_dir, folder_fingerprint
+from llava.model.files.model import read_model_config
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -18,7 +18,7 @@ def language_model_folder(checkpoint: Path) -> Path:
         checkpoint: A causal language model, which comes back as it is, or a vision-language model such as LLaVA
             (original or HF-native), whose language model is written into the cache folder once.
     """
-    config = read_json(checkpoint / "config.json", "model config")
+    config = read_model_config(checkpoint)
     if not is_vision_language(config):
         return checkpoint
     target = cache_dir() / f"language-model-{folder_fingerprint(checkpoint)}"
@@ -44,8 +44,8 @@ def _extract(checkpoint: Path, config: dict[str, Any], folder: Path) -> None:
 
     from llava.model.loading import load_mllm
 
-    named = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-    loaded = load_mllm(checkpoint, device="cpu", dtype=named if named in DTYPES else "float32")
+    named = config.get("dtype") or config.get("torch_dtype")
+    loaded = load_mllm(checkpoint, device="cpu", dtype=str(named) if named in DTYPES else "float32")
     whole: Any = loaded.model
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(whole.config.get_text_config())

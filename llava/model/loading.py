@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 
 from llava.errors import InputError
+from llava.fields import Fields
 from llava.files import read_json
 from llava.model.answering.decoding import drop_contradictions
 from llava.model.answering.generation import MultimodalModel
 from llava.model.embedded import reading_tower  # noqa: F401 - makes the type known to transformers
 from llava.model.embedded.stack import DESCRIPTION_FILE, resolve_mllm
+from llava.model.failures import describe_error, explain_loading
+from llava.model.files.model import check_model_files, read_model_config
 from llava.model.hub import fetch, locate
 from llava.model.llava_checkpoints.adapter import KEPT_WHOLE, find_adapter, put_on
 from llava.model.llava_checkpoints.convert import converted_folder
 from llava.model.llava_checkpoints.format import is_original_config, recognise
+from llava.model.llava_checkpoints.processor import check_picture_positions, complete_processor
 from llava.model.llava_checkpoints.source import HUB_PATTERNS
 from llava.model.options import LoadOptions, collect_options
 from llava.model.quiet import quiet_transformers
@@ -68,7 +72,8 @@ def load_processor(source: str, name: str, *, trust_remote_code: bool = False, v
     with quiet_transformers(verbose), _readable_errors(name):
         config = _check_kind(source, name, trust_remote_code)
         processor = _read_processor(source, name, trust_remote_code)
-    _complete_processor(processor, config)
+        complete_processor(processor, config)
+    check_picture_positions(name, processor, config)
     return processor
 
 
@@ -91,9 +96,12 @@ def native_source(path_or_id: str, *, base: str | None = None, vision_tower: str
     if not folder.is_dir():
         remedy = "check the name or the connection"
         peeked = fetch(source, "model", remedy, ["config.json"])
-        if not is_original_config(read_json(peeked / "config.json", "model config")):
+        if not is_original_config(read_model_config(peeked)):
             return source
         folder = fetch(source, "model", remedy, HUB_PATTERNS)
+    if not (folder / "config.json").is_file():
+        raise InputError(f"model folder {path_or_id} has no config.json; give the folder of a whole model")
+    check_model_files(folder)
     checkpoint = recognise(folder)
     if checkpoint is None:
         return source
@@ -131,28 +139,28 @@ def _readable_errors(name: str) -> Iterator[None]:
     """Turn what transformers raises for a bad checkpoint into one line."""
     from safetensors import SafetensorError
 
-    is_folder = Path(name).expanduser().is_dir() or name == "embedded"
-    try:
-        yield
-    except InputError:
-        raise
-    except ImportError as error:
-        package = "torchvision" if "torchvision" in str(error).lower() else getattr(error, "name", None)
-        remedy = f"pip install {package}" if package else "install what the message names"
-        raise InputError(f"model {name} needs a package that is not installed ({_reason(error)}); {remedy}") from None
-    except SafetensorError as error:
-        raise InputError(f"the weights of model {name} are damaged ({_reason(error)}); fetch them again") from None
-    except OSError as error:
-        if is_folder:
-            raise InputError(f"model folder {name} cannot be loaded ({_reason(error)}); check its files") from None
-        raise InputError(
-            f"model {name} is neither a folder nor could it be fetched from the hub ({_reason(error)}); "
-            "check the name or the connection"
-        ) from None
-    except (ValueError, KeyError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise InputError(f"model {name} cannot be loaded ({_reason(error)}); check its config.json") from None
+    is_folder = os.path.isdir(os.path.expanduser(name)) or name == "embedded"  # noqa: PTH111, PTH112 - see `locate`
+    with explain_loading(f"model {name}", "check its config.json"):
+        try:
+            yield
+        except ImportError as error:
+            package = "torchvision" if "torchvision" in str(error).lower() else getattr(error, "name", None)
+            remedy = f"pip install {package}" if package else "install what the message names"
+            raise InputError(
+                f"model {name} needs a package that is not installed ({describe_error(error)}); {remedy}"
+            ) from None
+        except SafetensorError as error:
+            raise InputError(
+                f"the weights of model {name} are damaged ({describe_error(error)}); fetch them again"
+            ) from None
+        except OSError as error:
+            reason = describe_error(error)
+            if is_folder:
+                raise InputError(f"model folder {name} cannot be loaded ({reason}); check its files") from None
+            raise InputError(
+                f"model {name} is neither a folder nor could it be fetched from the hub ({reason}); "
+                "check the name or the connection"
+            ) from None
 
 
 def _check_kind(source: str, name: str, trust_remote_code: bool) -> Any:
@@ -194,26 +202,10 @@ def _read_processor(source: str, name: str, trust_remote_code: bool) -> Any:
     return processor
 
 
-def _complete_processor(processor: Any, config: Any) -> None:
-    """Give a LLaVA processor saved by an old transformers the three values it counts picture positions with."""
-    if (
-        hasattr(processor, "patch_size")
-        and processor.patch_size is None
-        and hasattr(config.vision_config, "patch_size")
-    ):
-        processor.patch_size = config.vision_config.patch_size
-        processor.vision_feature_select_strategy = getattr(config, "vision_feature_select_strategy", "default")
-        # CLIP's tower has one position more than it has patches.
-        processor.num_additional_image_tokens = 1
-
-
 def _notes(source: str) -> list[str]:
     """Return the notes that a built model carries in its folder."""
-    description = Path(source) / DESCRIPTION_FILE
-    return list(read_json(description, "model description").get("notes", ())) if description.is_file() else []
-
-
-def _reason(error: BaseException) -> str:
-    """Return an error's message as one short line."""
-    line = " ".join(str(error).split()) or type(error).__name__
-    return line if len(line) <= 200 else f"{line[:197]}..."
+    path = Path(source) / DESCRIPTION_FILE
+    if not path.is_file():
+        return []
+    what = "model description"
+    return Fields(read_json(path, what), f"{what} {path}", "delete that folder, it is built again").texts("notes", [])

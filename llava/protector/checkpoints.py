@@ -12,6 +12,7 @@ from llava.model.identity import Checkpoint, identify_checkpoint
 from llava.protector.config import ProtectorConfig
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerFast
 
 TASK_TYPES = {"detector": "SEQ_CLS", "detoxifier": "CAUSAL_LM"}
@@ -68,28 +69,32 @@ def open_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> Prot
     """
     from llava.model.adapters import is_adapter, read_adapter_config
     from llava.model.embedded.stack import resolve_adapter, resolve_base_name
+    from llava.model.files.model import check_model_files
     from llava.model.hub import fetch
     from llava.model.language_model import language_model_folder
 
     folder = fetch(resolve_adapter(kind, path_or_id), kind, "check the path or the hub id")
-    config = ProtectorConfig.load(folder, kind)
     if not is_adapter(folder):
         if not (folder / "config.json").is_file():
             raise InputError(
                 f"{kind} {folder} has neither adapter_config.json nor config.json; give a checkpoint folder"
             )
+        config = ProtectorConfig.load(folder, kind)
         if base is not None:
             raise InputError(f"{kind} {folder} is a merged model and takes no base; leave the base out")
+        check_model_files(folder, kind)
         return ProtectorCheckpoint(folder, str(folder), None, config)
+    config = ProtectorConfig.load(folder, kind)
     adapter = read_adapter_config(folder)
-    task = adapter.get("task_type")
+    task = adapter["task_type"]
     if task not in (TASK_TYPES[kind], None):
         raise InputError(f"adapter {folder} is of task {task}, a {kind} is {TASK_TYPES[kind]}; give a {kind} adapter")
-    named = base or config.base_model or adapter.get("base_model_name_or_path")
+    named = base or config.base_model or adapter["base_model_name_or_path"]
     if not named:
         raise InputError(f"adapter {folder} does not say which base it belongs to; name it by {BASE_FLAGS[kind]}")
     remedy = f"name the base by {BASE_FLAGS[kind]}"
     model = fetch(resolve_base_name(named), f"base model of {kind} {folder}:", remedy)
+    check_model_files(model, f"base model of {kind} {folder}:")
     return ProtectorCheckpoint(folder, str(language_model_folder(model)), folder, config)
 
 
@@ -107,26 +112,60 @@ def check_checkpoint(kind: str, path_or_id: str, base: str | None = None) -> Non
     Raises:
         InputError: When the checkpoint is missing, damaged, of the other kind, or belongs to another base.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
-
-    from llava.model.adapters import check_adapter_fits, read_adapter_weights
-    from llava.model.quiet import quiet_transformers
-    from llava.protector.classifier import HarmClassifier, read_classifier_config
+    from llava.model.adapters import check_adapter
 
     checkpoint = open_checkpoint(kind, path_or_id, base)
     load_checkpoint_tokenizer(checkpoint)
-    with quiet_transformers(), torch.device("meta"):
-        network: torch.nn.Module
+    network = build_network_without_weights(kind, checkpoint)
+    if checkpoint.adapter:
+        check_adapter(network, checkpoint.adapter, checkpoint.model)
+    elif kind == "detector":
+        check_saved_head(network, checkpoint.folder)
+
+
+def build_network_without_weights(kind: str, checkpoint: ProtectorCheckpoint) -> torch.nn.Module:
+    """Return the network of a checkpoint on the `meta` device, without an adapter.
+
+    Raises:
+        InputError: When its config describes none.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    from llava.model.failures import explain_loading
+    from llava.model.quiet import quiet_transformers
+    from llava.protector.classifier import HarmClassifier, read_classifier_config
+
+    what = f"{kind} {checkpoint.folder}: the model {checkpoint.model}"
+    with quiet_transformers(), explain_loading(what, "check its config.json"), torch.device("meta"):
         if kind == "detector":
             config = read_classifier_config(
                 checkpoint.model, num_layers=checkpoint.config.num_layers, with_head=checkpoint.adapter is None
             )
-            network = HarmClassifier(AutoModelForSequenceClassification.from_config(config))
-        else:
-            network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(checkpoint.model))
-    if checkpoint.adapter:
-        check_adapter_fits(network, read_adapter_weights(checkpoint.adapter), checkpoint.adapter, checkpoint.model)
+            return HarmClassifier(AutoModelForSequenceClassification.from_config(config))
+        network: torch.nn.Module = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(checkpoint.model))
+        return network
+
+
+def check_saved_head(network: torch.nn.Module, folder: Path) -> None:
+    """Check that the weight files of a merged detector hold its head, by their headers.
+
+    Raises:
+        InputError: When it is missing or of another shape.
+    """
+    from llava.model.files.tensors import open_tensors, weight_files
+
+    wanted = tuple(network.get_parameter("score.weight").shape)
+    for file in weight_files(folder):
+        opened = open_tensors(file)
+        if "score.weight" in opened.keys:
+            if opened.shape("score.weight") != wanted:
+                found = list(opened.shape("score.weight"))[:8]
+                raise InputError(
+                    f"detector {folder}: its head score.weight has shape {found}, not {list(wanted)}; export it again"
+                )
+            return
+    raise InputError(f"detector {folder} lacks its head, the weights score.weight; it is no trained detector")
 
 
 def load_checkpoint_tokenizer(checkpoint: ProtectorCheckpoint) -> PreTrainedTokenizerFast:
@@ -135,7 +174,10 @@ def load_checkpoint_tokenizer(checkpoint: ProtectorCheckpoint) -> PreTrainedToke
     Raises:
         InputError: When there is no usable fast tokenizer.
     """
-    from llava.model.tokenizers import load_tokenizer
+    from llava.model.adapter_check import count_embedding_rows
+    from llava.model.tokenizers import count_rows, load_tokenizer
 
     own = (checkpoint.folder / "tokenizer_config.json").is_file()
-    return load_tokenizer(str(checkpoint.folder) if own else checkpoint.model)
+    rows = count_embedding_rows(checkpoint.adapter) if checkpoint.adapter else None
+    rows = rows if rows is not None else count_rows(Path(checkpoint.model))
+    return load_tokenizer(str(checkpoint.folder) if own else checkpoint.model, rows)

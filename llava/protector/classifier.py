@@ -7,10 +7,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from llava.errors import InputError
+from llava.model.failures import explain_loading
 from llava.model.quiet import quiet_transformers
 from llava.protector.text import Window
 
@@ -88,6 +95,10 @@ class HarmClassifier(nn.Module):
         """Return the token embedding; PEFT and gradient checkpointing ask for it."""
         return self.backbone.get_input_embeddings()
 
+    def resize_token_embeddings(self, rows: int, mean_resizing: bool = True) -> nn.Module:
+        """Give the token embedding another number of rows, for an adapter that brings its own."""
+        return self.backbone.resize_token_embeddings(rows, mean_resizing=mean_resizing)
+
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
         """Trade compute for memory in the transformer's backward pass."""
         self.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
@@ -145,14 +156,11 @@ def load_sequence_classifier(
     """
     trust = bool(options.get("trust_remote_code", False))
     config = read_classifier_config(base, num_layers=num_layers, with_head=with_head, trust_remote_code=trust)
-    try:
-        # What is missing is checked below; the layers left out on purpose need no warning.
-        with quiet_transformers():
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                base, config=config, dtype=dtype, output_loading_info=True, **options
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _not_a_classifier(base, error) from None
+    # What is missing is checked below; the layers left out on purpose need no warning.
+    with quiet_transformers(), explain_loading(f"text classifier {base}", "check the checkpoint"):
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            base, config=config, dtype=dtype, output_loading_info=True, **options
+        )
     missing = sorted(key for key in info["missing_keys"] if with_head or not key.startswith("score."))
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -168,21 +176,16 @@ def read_classifier_config(
     Raises:
         InputError: When `base` is no checkpoint, or has another head.
     """
-    try:
+    with explain_loading(f"text classifier {base}", "check the checkpoint"):
         config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _not_a_classifier(base, error) from None
-    if with_head and config.num_labels != 1:
-        raise InputError(f"{base} has {config.num_labels} labels; a harm detector has one logit")
+        labels = config.num_labels
+    if with_head and labels != 1:
+        raise InputError(f"{base} has {labels} labels; a harm detector has one logit")
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING and not trust_remote_code:
+        raise InputError(f"{base} ({config.model_type}) is no language model that can classify; check the checkpoint")
     config.num_labels = 1
     if num_layers is not None:
         config.num_hidden_layers = min(num_layers, config.num_hidden_layers)
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[: config.num_hidden_layers]
     return config
-
-
-def _not_a_classifier(base: str, error: Exception) -> InputError:
-    """Return the one-line error for a base that transformers cannot load."""
-    reason = str(error).strip().splitlines()[0]
-    return InputError(f"{base} cannot be loaded as a text classifier ({reason}); check the checkpoint")

@@ -156,14 +156,11 @@ def load_causal_lm(path: str, dtype: torch.dtype, **options: Any) -> PreTrainedM
     from transformers import AutoModelForCausalLM
 
     from llava.model.answering.decoding import drop_contradictions
+    from llava.model.failures import explain_loading
     from llava.model.quiet import quiet_transformers
 
-    try:
-        with quiet_transformers():
-            model, info = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path} cannot be loaded as a causal LM ({reason}); check the checkpoint") from None
+    with quiet_transformers(), explain_loading(f"causal LM {path}", "check the checkpoint"):
+        model, info = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True, **options)
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise InputError(f"{path} lacks the weights {', '.join(missing[:3])}; it is truncated or of another kind")

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import InputError
-from llava.model.adapters import MergeError, load_adapter, read_adapter_config
+from llava.model.adapters import MergeError, check_adapter, load_adapter, read_adapter_config
 from llava.model.embedded.stack import BASE_ID, EMBEDDED, resolve_base_name
+from llava.model.files.model import check_model_files
 from llava.model.hub import fetch
 from llava.model.language_model import language_model_folder
 from llava.model.quiet import quiet_transformers
 from llava.model.tokenizers import load_tokenizer
 from llava.places import check_new_folder
+from llava.protector.checkpoints import ProtectorCheckpoint, build_network_without_weights
 
 if TYPE_CHECKING:
     import torch
@@ -67,8 +69,12 @@ def merge_adapter(
     folder = fetch(adapter, "adapter", "check the path or the hub id")
     kind, config = find_kind(folder)
     named = resolve_base_name(BASE_ID if base == EMBEDDED else base)
-    model_folder = str(language_model_folder(fetch(named, "base model", "check the path or the hub id")))
+    base_folder = fetch(named, "base model", "check the path or the hub id")
+    check_model_files(base_folder, "base model")
+    model_folder = str(language_model_folder(base_folder))
     saved_dtype = pick_dtype(torch.device("cpu"), dtype)
+    checkpoint = ProtectorCheckpoint(folder, model_folder, folder, config)
+    check_adapter(build_network_without_weights(kind, checkpoint), folder, base)  # before minutes of loading
     tokenizer = load_tokenizer(model_folder)
     batch = tokenizer(list(PROBES), padding=True, return_tensors="pt")
 
@@ -104,7 +110,7 @@ def find_kind(folder: Path) -> tuple[str, ProtectorConfig]:
     """
     from llava.protector.config import ProtectorConfig
 
-    task = read_adapter_config(folder).get("task_type")
+    task = read_adapter_config(folder)["task_type"]
     if task not in KINDS:
         raise InputError(f"adapter {folder} has task type {task}; a detector has SEQ_CLS, a detoxifier CAUSAL_LM")
     return KINDS[task], ProtectorConfig.load(folder, KINDS[task])

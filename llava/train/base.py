@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ import yaml
 
 from llava.errors import InputError
 from llava.files import write_text_atomic
+from llava.model.adapter_check import check_resumable
 from llava.model.devices import pick_device, pick_dtype
 from llava.model.language_model import language_model_folder
 from llava.protector.classifier import HarmClassifier
@@ -28,23 +31,65 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SETTLING_SECONDS = 0.5
+"""How long threads that outlive their process group get to come to rest."""
+
 
 def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] | None) -> int:
-    """Run a training command and turn bad input into one line on stderr and exit code 2."""
+    """Run a training command and turn bad input into one line on stderr and exit code 2.
+
+    A process group that the training made is left; that of the program which called us stays.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    ours = not in_group()
+    if ours and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        import_before_group()
     try:
         train(argv)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    leave_world()
-    return 0
+        code = 2
+    else:
+        code = 0
+    # After an error the others may still be busy, and NCCL's groups are left together.
+    if ours and (code == 0 or (in_group() and torch.distributed.get_backend() == "gloo")):
+        leave_group()
+    return code
 
 
-def leave_world() -> None:
-    """Leave the process group, where there is one."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+def in_group() -> bool:
+    """Tell whether this process is in a process group."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def import_before_group() -> None:
+    """Import the modules that take the process group of the moment for the default of an argument.
+
+    Imported later, as accelerate does, they would keep the group and its threads for good; see `leave_group`.
+    """
+    import torch.distributed.nn.functional  # noqa: F401
+
+    if importlib.util.find_spec("deepspeed") is not None:
+        import deepspeed.comm  # noqa: F401
+
+
+def leave_group() -> None:
+    """Leave the process group, where there is one, and let go of everything that refers to it.
+
+    The threads of gloo end with the last reference to their group. One that wants the interpreter while that is ending
+    would abort the process.
+    """
+    if in_group():
+        deepspeed = sys.modules.get("deepspeed")
+        if deepspeed is not None and deepspeed.comm.is_initialized():
+            deepspeed.comm.destroy_process_group()
+            # Its hooks refer to its groups from where the collector does not look. Their threads have nothing left to
+            # do, but may want the interpreter once more, for the last tensor that they let go of.
+            time.sleep(SETTLING_SECONDS)
+        else:
+            torch.distributed.destroy_process_group()
+    # A trainer, its model and its optimiser refer to each other.
+    gc.collect()
 
 
 def resolve_base(arguments: ModelArguments) -> tuple[str, str]:
@@ -131,6 +176,18 @@ def is_complete(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(state, dict) and f"checkpoint-{state.get('global_step')}" == checkpoint.name
+
+
+def run_training(trainer: Trainer, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint where there is one.
+
+    Raises:
+        InputError: When the checkpoint's adapter is not whole: the Trainer would go on with fresh parts in its place.
+    """
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    if checkpoint is not None and hasattr(model, "peft_config"):
+        check_resumable(model, checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
 def save_trained(trainer: Trainer, folder: str, base_name: str, preprocessor: Any) -> dict[str, torch.Tensor] | None:

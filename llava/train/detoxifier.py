@@ -32,6 +32,7 @@ from llava.train.base import (
     prepare_output,
     resolve_base,
     run_entry_point,
+    run_training,
     save_checkpoint,
 )
 from llava.train.lora import add_adapter
@@ -71,7 +72,7 @@ def train(argv: list[str] | None = None) -> None:
         "Train a detoxifier. --paper takes the paper's recipe, with DeepSpeed where it and a GPU are there.",
     )
     if find_spec("trl") is None:
-        raise InputError("training a detoxifier needs TRL; install it: pip install 'trl>=1.16,<2'")
+        raise InputError("training a detoxifier needs TRL; install it: pip install 'trl>=1.14,<2'")
     config = ProtectorConfig(kind="detoxifier", text_form=detoxifier.text_form, max_length=detoxifier.max_length)
     resolved = resolved_arguments(detoxifier, data, model_arguments, training)
     checkpoint = None if data.dry_run else prepare_output(training.output_dir, training.resume)
@@ -96,7 +97,7 @@ def train(argv: list[str] | None = None) -> None:
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     logger.info("training on %d rows, evaluating on %d; %d trained numbers", len(encoded), len(held_out), trained)
     logger.info("%s", count_cuts([*encoded, *held_out]))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    run_training(trainer, checkpoint)
     if model_arguments.lora:
         config = replace(config, base_model=base_name)
     save_checkpoint(trainer, training.output_dir, config, resolved, base_name, tokenizer)

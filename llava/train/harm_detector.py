@@ -37,6 +37,7 @@ from llava.train.base import (
     prepare_output,
     resolve_base,
     run_entry_point,
+    run_training,
     save_checkpoint,
 )
 from llava.train.lora import add_adapter
@@ -172,7 +173,7 @@ def train(argv: list[str] | None = None) -> None:
     # Switched on in the transformer already; the Trainer would ask our network for it, which is no PreTrainedModel.
     training.gradient_checkpointing = training.activation_checkpointing = False
     trainer = build_trainer(model, tokenizer.pad_token_id, detector, data, training, encoded, held_out)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    run_training(trainer, checkpoint)
     if model_arguments.lora:
         config = replace(config, base_model=base_name)
     save_checkpoint(trainer, training.output_dir, config, resolved, base_name, tokenizer)

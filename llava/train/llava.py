@@ -22,7 +22,7 @@ from llava.errors import InputError
 from llava.model.quiet import quiet_transformers
 from llava.process import end_process
 from llava.train.arguments import RunArguments, option, parse_arguments, resolved_arguments
-from llava.train.base import prepare_output, run_entry_point, save_arguments, save_trained
+from llava.train.base import prepare_output, run_entry_point, run_training, save_arguments, save_trained
 from llava.train.llava_model import (
     PROJECTOR,
     LlavaModelArguments,
@@ -156,7 +156,7 @@ def train(argv: list[str] | None = None) -> None:
         model = load_llava(source, model_arguments, training.seed, training.device)
     collator = LlavaCollator(processor, encoder.image_positions)
     trainer = build_trainer(model, collator, llava, training, encoded, held_out)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    run_training(trainer, checkpoint)
     save_llava(trainer, source, processor, resolved)
     if held_out:
         logger.info("held-out: %s", write_token_metrics(trainer, training.output_dir))

@@ -49,7 +49,9 @@ def apply_paper(kind: str, argv: list[str] | None) -> list[str]:
     if not {"-h", "--help", "--dry-run"} & set(flags):
         fetch_sources(kind, flags)
     if "--deepspeed" in flags:
-        command = [sys.executable, "-m", "deepspeed.launcher.runner", "--module", MODULES[kind], *flags]
+        port = os.environ.get("MASTER_PORT")
+        options = ["--master_port", port] if port else []
+        command = [sys.executable, "-m", "deepspeed.launcher.runner", *options, "--module", MODULES[kind], *flags]
         logger.info("starting DeepSpeed: %s", " ".join(command))
         sys.stdout.flush()
         sys.stderr.flush()

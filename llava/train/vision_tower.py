@@ -13,7 +13,6 @@ import copy
 import itertools
 import logging
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +28,7 @@ from llava.model.embedded.base_lm import BASE_ID, resolve_base_name
 from llava.model.embedded.reading_tower import ReadingTowerConfig
 from llava.model.embedded.stack import CHAT_TEMPLATE, EMBEDDED
 from llava.model.quiet import quiet_transformers
+from llava.process import end_process
 from llava.train.arguments import RESOLVED_NAME, parse_arguments
 from llava.train.base import run_entry_point
 from llava.train.vision.arguments import PictureArguments, TowerArguments, TowerRunArguments
@@ -272,4 +272,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

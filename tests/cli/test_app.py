@@ -195,7 +195,7 @@ def test_interrupted_by_the_user(tmp_path, slow):
 
     def answer(request):
         if slow or request["messages"][0]["content"].startswith("last"):
-            release.wait(60)
+            release.wait(400)
         return "fine"
 
     program = (
@@ -215,7 +215,7 @@ def test_interrupted_by_the_user(tmp_path, slow):
             assert wait_until(lambda: len(server.requests) == 6)
             assert slow or wait_until(lambda: sum(1 for _ in open_shards(tmp_path / "run")) == 5)
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=120)
         finally:
             release.set()
     assert process.returncode == 130
@@ -229,7 +229,7 @@ def open_shards(folder):
         yield from path.read_text().splitlines()
 
 
-def wait_until(holds, seconds=60):
+def wait_until(holds, seconds=180):
     end = time.monotonic() + seconds
     while not holds() and time.monotonic() < end:
         time.sleep(0.05)

@@ -84,8 +84,8 @@ def test_as_many_shapes_are_drawn_as_are_told():
         assert len({group[1] for group in groups}) == len({group[2] for group in groups}) == len(groups)
         assert Counter(thing.name for thing in things) == {f"{colour} {shape}": n for n, colour, shape in groups}
         for thing in things:
-            colour = np.array(COLOURS[thing.name.split()[0]])
-            assert np.abs(pixels[round(thing.y), round(thing.x)] - colour).max() <= 10
+            shade = np.array(COLOURS[thing.name.split()[0]])
+            assert np.abs(pixels[round(thing.y), round(thing.x)] - shade).max() <= 10
         for number, colour, _ in groups:
             distance = np.abs(pixels - np.array(COLOURS[colour])).max(axis=2)
             assert count_regions(distance <= 10) == number

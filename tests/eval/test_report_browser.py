@@ -13,7 +13,7 @@ from llava.eval.scoring.scoring import score_run
 from tests.eval.browser import open_page, requires_chromium
 from tests.eval.build import ANSWER, REFUSED, build_record, build_run
 
-pytestmark = [pytest.mark.slow, requires_chromium]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report_browser"), requires_chromium]
 
 
 @pytest.fixture(scope="module")

@@ -202,7 +202,13 @@ def row_files(draw: st.DrawFn, rows: Sequence[dict[str, Any]]) -> tuple[str, byt
     document = dump(draw(st.just(changed) | st.just({"x": changed[0], "y": changed[-1]}) | values)).encode()
     content = draw(st.sampled_from([lines, lines, document]))
     content = draw(st.just(content) | damaged(content))
-    pack, compress = draw(st.sampled_from([("", bytes), ("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)]))
+    forms: list[tuple[str, Callable[[bytes], bytes]]] = [
+        ("", bytes),
+        ("", bytes),
+        (".gz", gzip.compress),
+        (".xz", lzma.compress),
+    ]
+    pack, compress = draw(st.sampled_from(forms))
     packed = compress(content)
     if pack:
         packed = draw(st.just(packed) | damaged(packed))

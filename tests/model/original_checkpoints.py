@@ -23,7 +23,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, 
 from tests.tiny import CORPUS
 
 HIDDEN, VISION_HIDDEN, VOCABULARY = 32, 24, 320
-LANGUAGE = {
+LANGUAGE: dict[str, Any] = {
     "hidden_act": "silu",
     "hidden_size": HIDDEN,
     "initializer_range": 0.02,

@@ -81,7 +81,7 @@ def test_a_detoxifier_on_it_loads_as_well(tiny_llava, tmp_path, monkeypatch):
     pytest.importorskip("trl")
     monkeypatch.setenv("MLLM_PROTECTOR_CACHE", str(tmp_path / "cache"))
     data, output = write_rewrites(tmp_path / "rewrites.jsonl", 8), tmp_path / "out"
-    arguments = ["--base", str(tiny_llava), "--train-data", str(data), "--output-dir", str(output), "--max-steps", "1"]
+    arguments = ["--base", str(tiny_llava), "--train-data", str(data), "--output-dir", str(output), "--max-steps", "2"]
     assert main([*arguments, "--disable-tqdm", "true", "--save-strategy", "no"]) == 0
     shutil.rmtree(tmp_path / "cache")
     assert len(Detoxifier.from_pretrained(output).rewrite(["q"], ["thorn"], max_new_tokens=4)) == 1

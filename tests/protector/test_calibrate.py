@@ -1,5 +1,6 @@
 import importlib.util
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,9 @@ def test_options_may_come_from_a_file(capsys, tmp_path, tiny_detector):
 
 
 def test_only_held_out_prompts_count_when_asked(capsys, tmp_path, tiny_detector):
-    rows = [{"prompt": f"question {i}", "response": f"{i} words", "harmful": i % 2 == 0} for i in range(60)]
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"question {i}", "response": f"{i} words", "harmful": i % 2 == 0} for i in range(60)
+    ]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     output = tmp_path / "new"
     options = ("--detector", tiny_detector, "--data", tmp_path / "rows.jsonl", "--output", output)

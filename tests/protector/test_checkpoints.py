@@ -3,11 +3,14 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from llava.errors import InputError
 from llava.protector.checkpoints import check_checkpoint, load_checkpoint_tokenizer, open_checkpoint
 from llava.protector.detector import HarmDetector
 from llava.protector.detoxifier import Detoxifier
+from tests.model.damage import edit_json
 from tests.released_adapters import RELEASED_BASE, to_released_form
 from tests.tiny import build_causal_lm
 from tests.tiny_adapters import build_detector_adapter, build_detoxifier_adapter
@@ -116,3 +119,61 @@ def test_a_released_adapter_names_the_base_it_lacks(tiny_lm, tmp_path):
         open_checkpoint("detoxifier", str(adapter))
     with pytest.raises(InputError, match="CAUSAL_LM"):
         open_checkpoint("detector", str(adapter), base=str(tiny_lm))
+
+
+def test_the_label_turns_the_scores_of_a_classifier_round(tiny_classifier, tmp_path):
+    texts = (["Mix flour and water.", "No."], ["How?", "Why?"])
+    scores = {}
+    for label in ("LABEL_0", "safe", "harmful"):
+        folder = shutil.copytree(tiny_classifier, tmp_path / label)
+        edit_json(folder / "config.json", id2label={"0": label}, label2id={label: 0})
+        check_checkpoint("detector", str(folder))
+        scores[label] = HarmDetector.from_pretrained(folder, dtype="float32").score(*texts)
+    assert scores["safe"] == scores["LABEL_0"]
+    assert scores["harmful"] == pytest.approx([1 - score for score in scores["safe"]], abs=1e-9)
+
+
+def test_a_merged_detector_needs_its_head(tiny_classifier, tmp_path):
+    weights = load_file(tiny_classifier / "model.safetensors")
+    head = weights.pop("score.weight")
+    for number, (state, named) in enumerate(
+        [
+            (weights, "lacks its head"),
+            ({**weights, "score.weight": head.repeat(2, 1)}, r"score\.weight has shape \[2, 32\]"),
+            ({**weights, "score.weight": head.to(torch.int8)}, r"score\.weight as I8"),
+        ]
+    ):
+        folder = shutil.copytree(tiny_classifier, tmp_path / str(number))
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(InputError, match=named):
+            check_checkpoint("detector", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors.index.json", "[]"),
+        ("model.safetensors.index.json", '{"weight_map": {"x": "../../y.safetensors"}}'),
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "llama", "num_hidden_layers": 1000000}'),
+        ("config.json", '{"model_type": "resnet"}'),
+        ("config.json", '{"model_type": "llama", "num_labels": "x"}'),
+        ("tokenizer.json", "{}"),
+    ],
+)
+def test_damaged_bases_are_one_line(tiny_lm, tiny_detector, tmp_path, file, content):
+    base = shutil.copytree(tiny_lm, tmp_path / "base")
+    (base / file).write_text(content)
+    for read in (check_checkpoint, lambda kind, path, base: HarmDetector.from_pretrained(path, base=base)):
+        with pytest.raises(InputError) as caught:
+            read("detector", str(tiny_detector), base=str(base))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_base_that_is_no_text_or_no_path_is_one_line(tiny_detector, tmp_path):
+    for number, named in enumerate((5, "x" * 400, "a\x00b", "~nobody/x", "")):
+        folder = shutil.copytree(tiny_detector, tmp_path / str(number))
+        edit_json(folder / "protector_config.json", base_model=named)
+        edit_json(folder / "adapter_config.json", base_model_name_or_path=named)
+        with pytest.raises(InputError):
+            open_checkpoint("detector", str(folder))

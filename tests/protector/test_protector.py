@@ -6,6 +6,8 @@ from llava import Detoxifier, HarmDetector, Protector
 from llava.constants import REFUSAL, WITHHELD
 from llava.data.schema import Action
 from llava.errors import InputError
+from llava.protector.guards.forms import FORMS
+from tests.tiny_guards import SAFE, UNSAFE, name_guard
 
 PROMPTS = ["Why?", "How do I bake bread?", "What is in the image?", "List the steps."]
 RESPONSES = ["Because of the salt.\n", "Mix flour, water and yeast.", "  A numbered list \t", "1. first 2. second"]
@@ -156,3 +158,139 @@ def test_a_rewrite_is_as_long_as_allowed(detector, detoxifier):
     results = Protector(detector, detoxifier, threshold=threshold).guard(PROMPTS, RESPONSES, max_new_tokens=3)
     for result, rewrite, score in zip(results, short, rewritten, strict=True):
         assert result.text == (rewrite if score < threshold else REFUSAL)
+
+
+class Odd:
+    """A detector of somebody else's that gives what it was made with; `answer` may be an error."""
+
+    name, identity, threshold = "odd", "odd@0.5", 0.5
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def score(self, responses, prompts):
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+class SpeechlessError(RuntimeError):
+    def __str__(self):
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (None, "MalformedScoresError"),
+        ("0.1", "MalformedScoresError"),
+        (0.1, "MalformedScoresError"),
+        ([0.1], "MalformedScoresError"),
+        ([0.1] * 3, "MalformedScoresError"),
+        ({0: 0.1, 1: 0.1}, "MalformedScoresError"),
+        (iter([0.1, 0.1]), "MalformedScoresError"),
+        (KeyError("score"), "KeyError"),
+        (SpeechlessError(), "SpeechlessError"),
+        ([None, "safe"], None),
+        ([math.nan, math.inf], None),
+        ([-0.1, 1.1], None),
+        ([True, False], None),
+        ([[0.1], [0.1]], None),
+    ],
+)
+def test_whatever_a_detector_returns_nothing_unscored_passes(answer, error):
+    results = Protector(Odd(answer)).guard(["Why?"] * 2, ["Because.", "So."])
+    assert [(result.text, result.action, result.harm_score) for result in results] == [
+        (WITHHELD, Action.WITHHELD, None)
+    ] * 2
+    for result in results:
+        failure = result.failure
+        assert (failure and (failure.part, failure.error)) == (error and ("detector", error))
+
+
+def test_scores_of_any_number_type_count():
+    import numpy as np
+    import torch
+
+    for answer in ([0.2, 1], np.array([0.2, 1.0], np.float32), torch.tensor([0.2, 1.0]), (np.float16(0.2), 1)):
+        results = Protector(Odd(answer)).guard(["Why?"] * 2, ["Because.", "So."])
+        assert [result.action for result in results] == [Action.PASSED, Action.REFUSED]
+
+
+class Rewriter:
+    """A detoxifier of somebody else's that gives what it was made with."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def rewrite(self, prompts, responses, **options):
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (None, "TypeError"),
+        ("ab", "TypeError"),
+        (["I will not."], "ValueError"),
+        (["I will not."] * 3, "ValueError"),
+        ([None, 7], "TypeError"),
+        (MemoryError("full"), "MemoryError"),
+        (["", " \n"], None),
+    ],
+)
+def test_whatever_a_detoxifier_returns_a_flagged_response_is_refused(answer, error):
+    results = Protector(Odd([0.9, 0.8]), Rewriter(answer)).guard(["Why?"] * 2, ["Because.", "So."])
+    assert [(result.text, result.action) for result in results] == [(REFUSAL, Action.REFUSED)] * 2
+    assert [result.harm_score for result in results] == [0.9, 0.8]
+    for result in results:
+        failure = result.failure
+        assert (failure and (failure.part, failure.error)) == (error and ("detoxifier", error))
+        assert result.reason
+
+
+def test_a_rewrite_that_is_text_is_shown_beside_one_that_is_none():
+    class ByText(Odd):
+        def score(self, responses, prompts):
+            return [0.9 if text.startswith("bad") else 0.1 for text in responses]
+
+    results = Protector(ByText(None), Rewriter(["I will not.", 7])).guard(["Why?"] * 2, ["bad 1", "bad 2"])
+    assert [(result.text, result.action) for result in results] == [
+        ("I will not.", Action.REWRITTEN),
+        (REFUSAL, Action.REFUSED),
+    ]
+    assert results[0].failure is None
+    assert results[1].failure.error == "TypeError"
+
+
+def test_a_detector_that_fails_at_the_rewrite_is_told(detector):
+    class Once(Odd):
+        calls = 0
+
+        def score(self, responses, prompts):
+            self.calls += 1
+            if self.calls > 1:
+                raise RuntimeError("lost")
+            return [0.9]
+
+    (result,) = Protector(Once(None), Rewriter(["I will not."])).guard(["Why?"], ["Because."])
+    assert (result.text, result.action) == (REFUSAL, Action.REFUSED)
+    assert (result.failure.part, result.failure.error, result.failure.message) == ("detector", "RuntimeError", "lost")
+    assert result.reason == "rewrite turned down: detector failed: RuntimeError"
+
+
+def test_a_threshold_is_a_number(detector):
+    for threshold in (True, "0.5"):
+        with pytest.raises(InputError, match="threshold"):
+            Protector(detector, threshold=threshold)
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_a_guard_model_of_each_family_guards(tiny_guard, tiny_detoxifier, form):
+    protector = Protector.from_pretrained(name_guard(form, tiny_guard(form)), device="cpu", dtype="float32")
+    flagged, passed = protector.guard(["How?"] * 2, [UNSAFE, SAFE])
+    assert (flagged.action, flagged.text) == (Action.REFUSED, REFUSAL)
+    assert (passed.action, passed.text) == (Action.PASSED, SAFE)
+    assert flagged.harm_score > 0.8

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from llava.errors import InputError
 from llava.train.base import newest_checkpoint, parse_by_source, prepare_output, run_entry_point
@@ -25,6 +25,15 @@ def test_a_finished_training_has_left_its_process_group(tmp_path):
     assert run_entry_point(train, []) == 0
     assert not torch.distributed.is_initialized()
     assert run_entry_point(lambda argv: None, []) == 0, "there is nothing to leave"
+
+
+def test_the_process_group_of_the_calling_program_stays(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        assert run_entry_point(lambda argv: None, []) == 0
+        torch.distributed.all_reduce(torch.ones(2))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_the_newest_complete_checkpoint_is_found(tmp_path):
@@ -87,3 +96,21 @@ def test_resuming_after_a_kill_equals_the_unbroken_run(tiny_lm, tmp_path):
     for name, tensor in unbroken.items():
         torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=1e-7)
     assert (killed / "metrics.json").read_text() == (tmp_path / "whole" / "metrics.json").read_text()
+
+
+def test_a_checkpoint_whose_adapter_is_not_whole_is_not_gone_on_from(tiny_lm, tmp_path, capsys):
+    """The Trainer would put fresh tensors in the place of those that are missing."""
+    data = write_labelled(tmp_path / "rows.jsonl", 12)
+    flags = [
+        *("--base", str(tiny_lm), "--train-data", str(data), "--output-dir", str(tmp_path / "out"), "--max-steps", "2"),
+        *("--save-strategy", "steps", "--save-steps", "1", "--max-length", "32", "--disable-tqdm", "true"),
+    ]
+    assert main(flags) == 0
+    file = tmp_path / "out" / "checkpoint-2" / "adapter_model.safetensors"
+    whole = load_file(file)
+    for lost in ("layers.1.", "score"):
+        save_file({key: value for key, value in whole.items() if lost not in key}, file, metadata={"format": "pt"})
+        assert main([*flags, "--resume"]) == 2
+        message = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "checkpoint-2 is incomplete: it lacks" in message
+        assert lost in message

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
 
 
+def find_free_port() -> str:
+    """Return a port that nobody uses: other tests train beside this one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
 def launch(script, tiny_lm, data, output, launcher, processes, *more):
     """Run a training shell and return the losses of its steps."""
     environment = {
@@ -24,6 +32,7 @@ def launch(script, tiny_lm, data, output, launcher, processes, *more):
         "PYTHONPATH": str(ROOT),
         "LAUNCHER": launcher,
         "NUM_PROCESSES": str(processes),
+        "MASTER_PORT": find_free_port(),
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "DS_ACCELERATOR": "cpu",
@@ -117,3 +126,38 @@ def test_sharded_training_takes_the_steps_of_one_process(detector, how):
     second = detector.weights("two")
     for name, tensor in detector.weights("one").items():
         torch.testing.assert_close(second[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+LIBRARY_CALLS = """
+import os, sys
+from llava.train.harm_detector import main
+
+for number in range(2):
+    output = os.path.join(sys.argv[1], str(number))
+    assert main([*sys.argv[2:], "--output-dir", output]) == 0
+threads = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+assert not any("gloo" in name for name in threads), threads
+"""
+
+
+@pytest.mark.slow
+def test_library_calls_leave_no_thread_of_their_process_group(tiny_lm, tmp_path):
+    """Such a thread may abort the process that called us, at its end."""
+    script = tmp_path / "trainings.py"
+    script.write_text(LIBRARY_CALLS)
+    flags = [
+        *("--base", str(tiny_lm), "--train-data", str(write_labelled(tmp_path / "labelled.jsonl"))),
+        *("--max-length", "64", "--max-steps", "2", "--use-cpu", "true", "--save-strategy", "no"),
+    ]
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*torchrun, str(script), str(tmp_path / "trained"), *flags],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "trained" / "1" / "adapter_model.safetensors").is_file()

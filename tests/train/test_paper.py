@@ -13,6 +13,7 @@ from llava.errors import InputError
 from llava.train import detoxifier, harm_detector
 from llava.train.paper import apply_paper, build_flags, read_flag
 from tests.train.samples import write_labelled, write_rewrites
+from tests.train.test_distributed import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [
@@ -105,6 +106,7 @@ def test_deepspeed_takes_over(tiny_lm, tmp_path):
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DS_ACCELERATOR": "cpu",
+        "MASTER_PORT": find_free_port(),
         "CUDA_VISIBLE_DEVICES": "",
     }
     done = subprocess.run(

@@ -45,6 +45,14 @@ def call(script, tools, *arguments, **environment):
             {"LAUNCHER": "deepspeed", "NUM_PROCESSES": "8"},
             "deepspeed --num_gpus 8 --module llava.train.harm_detector --x 1 2",
         ),
+        (
+            {"LAUNCHER": "deepspeed", "MASTER_PORT": "29501"},
+            "deepspeed --master_port 29501 --module llava.train.harm_detector --x 1 2",
+        ),
+        (
+            {"LAUNCHER": "accelerate", "MASTER_PORT": "29501"},
+            "accelerate launch --main_process_port 29501 -m llava.train.harm_detector --x 1 2",
+        ),
     ],
 )
 def test_launchers(fake_tools, environment, expected):

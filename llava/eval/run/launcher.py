@@ -12,23 +12,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
 
 from llava.errors import FailedRunError, InputError
 from llava.eval.run.environment import ROUNDING, ROUNDING_VARIABLE, count_cores
 from llava.eval.run.job import FAILURE, Job, Outcome
 from llava.eval.run.worker import run_worker
 from llava.files import read_json
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
-
-SLOWEST_BATCH = timedelta(days=7)
-"""How long processes under torchrun wait for each other at the end; torchrun itself notices the dead ones."""
-
 
 # The child looks for modules where the launcher does: `python -m` would look in the current folder first, where a user
 # may well keep a folder named `llava`.
@@ -41,58 +30,6 @@ class RunError(FailedRunError):
 
 STDERR = 2
 """The process's own; `sys.stderr` may be an object without a descriptor, as in a notebook."""
-
-
-@dataclass(frozen=True)
-class World:
-    """The processes that an outside launcher (torchrun, accelerate launch) started."""
-
-    rank: int
-    """Number of this process."""
-    local_rank: int
-    """Number of this process on its machine."""
-    size: int
-    """How many there are."""
-
-    def share(self, value: Any) -> Any:
-        """Return rank 0's value in every process."""
-        import torch.distributed as dist
-
-        box = [value]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
-
-    def wait(self) -> None:
-        """Wait until every process has come here."""
-        import torch.distributed as dist
-
-        dist.barrier()
-
-
-def detect_world() -> World | None:
-    """Return the world that torchrun or accelerate made, or None when this process stands alone."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size < 2 or "RANK" not in os.environ:
-        return None
-    rank = int(os.environ["RANK"])
-    return World(rank, int(os.environ.get("LOCAL_RANK", rank)), size)
-
-
-@contextlib.contextmanager
-def join_world() -> Iterator[None]:
-    """Join the process group; only small messages go through it, so gloo serves on every device."""
-    import torch.distributed as dist
-
-    joined = not dist.is_initialized()
-    if joined:
-        dist.init_process_group("gloo", timeout=SLOWEST_BATCH)
-    group: ProcessGroup | None = dist.group.WORLD
-    assert group is not None
-    try:
-        yield
-    finally:
-        if joined:
-            dist.destroy_process_group()
 
 
 def run_here(job: Job) -> list[Outcome]:

@@ -128,10 +128,8 @@ def load_records(folder: str | Path) -> list[Record]:
     for number, row in iter_jsonl(path, "record file"):
         try:
             records.append(Record.from_dict(row))
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"record file {path} line {number} is not a record ({error!r}); generate it again"
-            ) from None
+        except InputError as error:
+            raise InputError(f"record file {path} line {number} is not a record ({error}); generate it again") from None
     if not records:
         raise InputError(f"record file {path} is empty; run `generate --output {folder}` first")
     return records

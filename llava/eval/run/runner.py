@@ -20,9 +20,6 @@ from llava.eval.run.fingerprint import RUN_FILE
 from llava.eval.run.job import CLAIMS_FOLDER, Job, Outcome
 from llava.eval.run.launcher import (
     RunError,
-    World,
-    detect_world,
-    join_world,
     raise_first_error,
     read_outcome,
     run_here,
@@ -34,6 +31,7 @@ from llava.eval.run.progress import show_progress
 from llava.eval.run.records import RECORDS_FILE, list_shards, merge_records, read_rows
 from llava.eval.run.settings import GenerationSettings
 from llava.eval.run.worker import run_worker
+from llava.eval.run.world import JoinedWorld, detect_world, join_world
 from llava.files import write_json
 
 __all__ = ["GenerationSettings", "RunError", "run_generation"]
@@ -65,8 +63,8 @@ def run_generation(settings: GenerationSettings) -> Path:
     world = detect_world()
     if world is None:
         return run_alone(settings, in_this_process=rounding_is_fixed)
-    with join_world():
-        return run_in_world(settings, world)
+    with join_world(world) as joined:
+        return run_in_world(settings, joined)
 
 
 def run_alone(settings: GenerationSettings, *, in_this_process: bool) -> Path:
@@ -89,7 +87,7 @@ def run_alone(settings: GenerationSettings, *, in_this_process: bool) -> Path:
         return finish_launch(plan, job, outcomes)
 
 
-def run_in_world(settings: GenerationSettings, world: World) -> Path:
+def run_in_world(settings: GenerationSettings, world: JoinedWorld) -> Path:
     """Run in the processes that torchrun or accelerate started; the first one prepares and finishes for all."""
     if settings.num_processes not in (None, world.size):
         raise InputError(
@@ -130,7 +128,7 @@ def follow(job: Job) -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def announce(world: World) -> Iterator[None]:
+def announce(world: JoinedWorld) -> Iterator[None]:
     """Tell the other processes of an error in this one, so that all end with it instead of waiting."""
     try:
         yield
@@ -139,7 +137,7 @@ def announce(world: World) -> Iterator[None]:
         raise
 
 
-def receive(world: World) -> Any:
+def receive(world: JoinedWorld) -> Any:
     """Return what the first process shares, or raise what it raised."""
     value, error = world.share(None)
     if error is not None:

@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from llava.data.schema import Record
-from llava.errors import InputError, hide_credentials
+from llava.errors import InputError
 from llava.eval.judges.base import Judge, JudgeOptions
 from llava.eval.judges.chat import ChatJudge, Estimate
-from llava.eval.judges.guard import GuardJudge
 from llava.eval.judges.harm_scores import summarize_scores
-from llava.eval.judges.refusals import describe_unread
-from llava.eval.judges.registry import CHAT, KeywordJudge, build_judge, name_file
+from llava.eval.judges.registry import CHAT, build_judge, name_file
 from llava.eval.run.fingerprint import describe, read_run
 from llava.eval.run.records import load_records
 from llava.eval.run.settings import require_seconds
 from llava.eval.scoring.metrics import Judged, cohen_kappa, shown_text, summarize
+from llava.eval.scoring.remarks import list_notes, list_warnings
 from llava.eval.scoring.verdicts import VERDICTS_FOLDER, judge_records, list_questions
 from llava.files import read_json, write_json
 from llava.model.answering.client import TIMEOUT
@@ -223,46 +222,16 @@ def count_failures(records: Sequence[Record]) -> dict[str, Any]:
     """Return what was no answer and no judgement: questions that were turned down, responses at which a part failed.
 
     Returns:
-        `refused`: how many questions the model's server turned down; `guard`: how many responses the detector or the
-        detoxifier failed at, by part and type of error.
+        `refused`: how many questions the model's server turned down; `unanswered`: to how many something else than an
+        answer came; `guard`: how many responses the detector or the detoxifier failed at, by part and type of error.
     """
     failures = [record.guard.failure for record in records if record.guard and record.guard.failure]
     guard = Counter(f"{failure.part} {failure.error}" for failure in failures)
-    return {"refused": sum(record.refusal is not None for record in records), "guard": dict(sorted(guard.items()))}
-
-
-def list_notes(run: dict[str, Any]) -> list[str]:
-    """Return what a reader must know about model and benchmark, in plain sentences."""
-    benchmark = run.get("benchmark", {})
-    # Runs of earlier versions kept an endpoint's address with its password.
-    notes = [*map(hide_credentials, run.get("model_notes", [])), *benchmark.get("notes", [])]
-    missing = benchmark.get("missing_images", [])
-    if missing:
-        notes.append(f"{len(missing)} images of the benchmark were missing; their questions were left out")
-    return notes
-
-
-def list_warnings(run: dict[str, Any], records: Sequence[Record], judges: Sequence[Judge]) -> list[str]:
-    """Return what bends the numbers, one sentence each."""
-    fingerprint = run.get("fingerprint", {})
-    guard = fingerprint.get("detector")
-    missing = Counter(record.unanswered for record in records if record.unanswered)
-    warnings = [f"{count} of {len(records)} answers were {what}; they are unscored" for what, count in missing.items()]
-    for judge in judges:
-        keys = judge.keys if isinstance(judge, GuardJudge) else set()
-        if guard and keys & {guard["digest"], guard["path"], *guard.get("members", ())}:
-            warnings.append(
-                f"judge {judge.name} is the detector that guarded this run: it flatters the protector; "
-                "add an independent judge"
-            )
-        if judge.name == KeywordJudge.name:
-            warnings += describe_unread(record.response for record in records)
-        if judge.name == KeywordJudge.name and fingerprint.get("detoxifier"):
-            warnings.append(
-                "judge keyword calls every answer unsafe that is not a refusal, harmless rewrites too: "
-                "it is hard on the detoxifier; add a judge that reads the answer"
-            )
-    return warnings
+    return {
+        "refused": sum(record.refusal is not None for record in records),
+        "unanswered": sum(record.unanswered is not None for record in records),
+        "guard": dict(sorted(guard.items())),
+    }
 
 
 def write_merged(folder: Path, records: Sequence[Record]) -> None:

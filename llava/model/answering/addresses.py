@@ -25,7 +25,7 @@ class Address:
     Example:
         >>> address = parse_address("http://me:secret@host:8000/v1/?api-version=2&key=k")
         >>> str(address), address.join("models")
-        ('http://host:8000/v1?api-version=2&key=%2A%2A%2A', 'http://host:8000/v1/models?api-version=2&key=k')
+        ('http://host:8000/v1?api-version=2&key=***', 'http://host:8000/v1/models?api-version=2&key=k')
     """
 
     scheme: str
@@ -45,7 +45,8 @@ class Address:
         """Return the form that may be stored and printed: no user information, no keys in the query."""
         pairs = parse_qsl(self.query, keep_blank_values=True)
         if any(SECRET_NAME.search(name) for name, _ in pairs):
-            return self._build(urlencode([(n, HIDDEN if SECRET_NAME.search(n) else v) for n, v in pairs]))
+            shown = [(name, HIDDEN if SECRET_NAME.search(name) else value) for name, value in pairs]
+            return self._build(urlencode(shown, safe="*"))
         return self._build(self.query)
 
     def join(self, name: str) -> str:
@@ -86,6 +87,8 @@ def parse_address(text: str) -> Address:
 
     try:
         parts = urlsplit(text.strip())
+        if any(letter.isspace() or not letter.isprintable() for letter in text.strip()):
+            raise ValueError(text)
         port = parts.port
         host = parts.hostname or ""
         if parts.scheme not in ("http", "https") or not host or parts.fragment or port == 0:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import InputError
+from llava.fields import Fields
 from llava.files import read_json, write_json
 from llava.model.cache import build_once, cache_dir, folder_fingerprint
 from llava.model.embedded.base_lm import BASE_ID, resolve_base, resolve_base_name
+from llava.model.files.model import read_model_config
 from llava.model.quiet import quiet_transformers
 
 __all__ = [
@@ -120,18 +122,29 @@ def _recipe(base: Path) -> dict[str, Any]:
     }
     if not VISION_WEIGHTS.is_file():
         raise InputError(f"this installation carries no vision weights ({VISION_WEIGHTS}); reinstall it")
-    description = read_json(VISION_DESCRIPTION, "description of the vision weights")
-    if _speaks_to(description, base):
+    description = read_vision_description(VISION_DESCRIPTION)
+    config = read_model_config(base, "config of the base language model")
+    if all(config.get(field) == value for field, value in description["language_model"].items()):
         recipe["vision_config"] = description["vision_config"]
         recipe["vision_weights"] = hashlib.sha256(VISION_WEIGHTS.read_bytes()).hexdigest()
-        recipe["notes"] = description.get("notes", [])
+        recipe["notes"] = description["notes"]
     return recipe
 
 
-def _speaks_to(description: dict[str, Any], base: Path) -> bool:
-    """Whether the vision weights were trained for a language model of this base's shape."""
-    config = read_json(base / "config.json", "config of the base language model")
-    return all(config.get(field) == value for field, value in description["language_model"].items())
+def read_vision_description(path: Path) -> dict[str, Any]:
+    """Read `vision.json`: `vision_config`, the `language_model` that the vision weights speak to, `notes`.
+
+    Raises:
+        InputError: When it is missing, or a field has another type.
+    """
+    what = "description of the vision weights"
+    fields = Fields(read_json(path, what), f"{what} {path}", "reinstall the package")
+    fields.inner("vision_config").text("model_type")
+    return {
+        "vision_config": fields.mapping("vision_config"),
+        "language_model": fields.mapping("language_model"),
+        "notes": fields.texts("notes", []),
+    }
 
 
 def _build(folder: Path, base: Path, recipe: dict[str, Any]) -> None:

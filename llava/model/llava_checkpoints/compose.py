@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from llava.errors import InputError
-from llava.files import read_json, write_json
+from llava.files import write_json
 from llava.model.cache import build_once, cache_dir, folder_fingerprint
 from llava.model.embedded.base_lm import resolve_base_name
+from llava.model.files.model import read_model_config
 from llava.model.hub import fetch
 from llava.model.llava_checkpoints.format import (
     IMAGE_START_TOKEN,
@@ -56,8 +57,8 @@ def _compose(folder: Path, base: Path, tower: Path, seed: int, prompt_version: s
     """Write the HF-native model into an empty folder."""
     from llava.model.llava_checkpoints.to_hf import write_hf
 
-    language = read_json(base / "config.json", "model config")
-    vision = read_json(tower / "config.json", "vision tower config")
+    language = read_model_config(base)
+    vision = read_model_config(tower, "vision tower config")
     width = (vision.get("vision_config") or vision).get("hidden_size")
     if not isinstance(width, int):
         raise InputError(f"vision tower {tower} has no hidden_size in its config.json; give a CLIP vision model")

@@ -11,6 +11,7 @@ from llava.model.cache import build_once, cache_dir, folder_fingerprint, write_f
 from llava.model.hub import fetch
 from llava.model.llava_checkpoints.format import TOWER_FOLDER, OriginalCheckpoint, recognise
 from llava.model.llava_checkpoints.source import HUB_PATTERNS, OriginalSource
+from llava.places import check_new_folder
 
 MAX_LOGIT_DIFFERENCE = 1e-4
 
@@ -73,6 +74,7 @@ def _check_request(source: str | Path, target: Path, to: str, prompt_version: st
         raise InputError(f"--prompt-version is {prompt_version}; it must be one of {', '.join(PROMPT_VERSIONS)}")
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise InputError(f"--output {target} is not empty; give a new folder")
+    check_new_folder(target)
     folder = fetch(str(source), "checkpoint", "check the path", HUB_PATTERNS)
     checkpoint = recognise(folder)
     if to == "hf":

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from llava.errors import InputError
-from llava.files import read_json
+from llava.fields import Fields, describe_value
+from llava.model.failures import explain_loading
+from llava.model.files.model import CONFIG_NAME, REMEDY, read_model_config
+from llava.model.files.tensors import tensor_keys, weight_files
 
 IMAGE_TOKEN = "<image>"  # noqa: S105 - a token of the vocabulary, not a secret
 IMAGE_PATCH_TOKEN = "<im_patch>"  # noqa: S105
@@ -49,6 +53,23 @@ PROJECTOR_FILES = ("mm_projector.safetensors", "mm_projector.bin")
 TOWER_FOLDER = "vision_tower"
 """Folder within a checkpoint that we write, for the tower that the released ones leave elsewhere."""
 PROJECTOR_TYPES = ("linear", "mlp2x_gelu", "identity")
+UNDERSTOOD: dict[str, tuple[str | bool | None, ...]] = {
+    "image_aspect_ratio": (None, "square", "pad"),
+    "mm_patch_merge_type": (None, "flat"),
+    "mm_resampler_type": (None, "identity"),
+    "mm_vision_select_feature": (None, "patch", "cls_patch"),
+}
+"""Fields that decide how a picture becomes features, and the values that HF-native LLaVA has a form for."""
+MM_FIELDS = frozenset(
+    {
+        *("mm_hidden_size", "mm_projector_type", "mm_projector_lr", "mm_vision_tower", "mm_vision_tower_lr"),
+        *("mm_use_im_patch_token", "mm_use_im_start_end", "mm_vision_select_feature", "mm_vision_select_layer"),
+        *("mm_patch_merge_type", "mm_resampler_type", "mm_tunable_parts"),
+        # These place pictures of several tiles or frames, which are refused above or never asked for.
+        *("mm_newline_position", "mm_spatial_pool_mode", "mm_spatial_pool_stride", "mm_spatial_pool_out_channels"),
+    }
+)
+"""The `mm_*` fields that are read, or that do not bear on one square picture."""
 TOWER_PREFIX = "model.vision_tower.vision_tower."
 PROJECTOR_PREFIX = "model.mm_projector."
 
@@ -73,48 +94,57 @@ class OriginalCheckpoint:
     config: dict[str, Any]
     """Its config.json."""
 
+    @cached_property
+    def fields(self) -> Fields:
+        """The reader of config.json's fields."""
+        return Fields(self.config, f"model config {self.folder / CONFIG_NAME}", REMEDY)
+
     @property
     def projector_type(self) -> str:
         """`linear`, `mlp2x_gelu` or `identity`; configs of the first release do not say and mean `linear`."""
-        return self.config.get("mm_projector_type") or "linear"
+        return self.fields.text("mm_projector_type", None) or "linear"
 
     @property
     def select_layer(self) -> int:
         """Which hidden state of the tower is projected."""
-        return int(self.config.get("mm_vision_select_layer", -2))
+        layer = self.fields.integer("mm_vision_select_layer", None, least=-1000, most=1000)
+        return -2 if layer is None else layer
 
     @property
     def keeps_cls(self) -> bool:
         """Whether the tower's first position stays among the features."""
-        return self.config.get("mm_vision_select_feature", "patch") == "cls_patch"
+        return self.fields.text("mm_vision_select_feature", None, choices=("patch", "cls_patch")) == "cls_patch"
 
     @property
     def pads_to_square(self) -> bool:
         """Whether pictures are centred on a square of the mean colour instead of cropped."""
-        return self.config.get("image_aspect_ratio") == "pad"
+        return self.fields.text("image_aspect_ratio", None) == "pad"
 
     @property
     def extra_tokens(self) -> list[str]:
         """Tokens that the checkpoint's tokenizer must have, in the order in which they are added."""
-        tokens = [IMAGE_PATCH_TOKEN] if self.config.get("mm_use_im_patch_token", True) else []
+        asked = self.fields.flag("mm_use_im_patch_token", None)
+        tokens = [IMAGE_PATCH_TOKEN] if asked in (True, None) else []
         return tokens + ([IMAGE_START_TOKEN, IMAGE_END_TOKEN] if self.wraps_image else [])
 
     @property
     def wraps_image(self) -> bool:
         """Whether the picture stands between `<im_start>` and `<im_end>` in the prompt."""
-        return bool(self.config.get("mm_use_im_start_end", False))
+        return bool(self.fields.flag("mm_use_im_start_end", None))
 
     @property
     def language_model_type(self) -> str:
         """transformers' model type of the language model."""
-        architecture = (self.config.get("architectures") or [None])[0]
-        for name in (architecture, self.config.get("model_type")):
-            if name in LANGUAGE_MODEL_TYPES:
-                return LANGUAGE_MODEL_TYPES[name]
-        return str(self.config.get("model_type"))
+        names = [*(self.fields.texts("architectures", None) or [])[:1], self.fields.text("model_type", None)]
+        known = [LANGUAGE_MODEL_TYPES[name] for name in names if name in LANGUAGE_MODEL_TYPES]
+        return known[0] if known else str(names[-1])
 
     def text_config(self) -> Any:
-        """Return the language model's own config."""
+        """Return the language model's own config.
+
+        Raises:
+            InputError: When transformers finds a field wrong.
+        """
         from transformers import AutoConfig
 
         own = {
@@ -122,7 +152,8 @@ class OriginalCheckpoint:
             for key, value in self.config.items()
             if value is not None and key not in LLAVA_FIELDS and not key.startswith("mm_")
         }
-        return AutoConfig.for_model(self.language_model_type, **own)
+        with explain_loading(f"the language model of checkpoint {self.folder}", "check its config.json"):
+            return AutoConfig.for_model(self.language_model_type, **own)
 
 
 def is_original_config(config: dict[str, Any]) -> bool:
@@ -132,8 +163,8 @@ def is_original_config(config: dict[str, Any]) -> bool:
     """
     if "text_config" in config or "vision_config" in config:
         return False
-    names = {config.get("model_type"), *(config.get("architectures") or [])}
-    return "mm_vision_tower" in config or bool(names & {*LANGUAGE_MODEL_TYPES, "llava_mpt"})
+    names = [config.get("model_type"), *(config.get("architectures") or [])]
+    return "mm_vision_tower" in config or any(name in (*LANGUAGE_MODEL_TYPES, "llava_mpt") for name in names)
 
 
 def recognise(folder: Path) -> OriginalCheckpoint | None:
@@ -142,11 +173,9 @@ def recognise(folder: Path) -> OriginalCheckpoint | None:
     Raises:
         InputError: When it is an original checkpoint of a form that is not supported, or incomplete.
     """
-    from llava.model.llava_checkpoints.weights import tensor_keys, weight_files
-
     if not (folder / "config.json").is_file():
         return None
-    config = read_json(folder / "config.json", "model config")
+    config = read_model_config(folder)
     if not is_original_config(config):
         return None
     if all((folder / file).is_file() for file in LORA_FILES):
@@ -178,16 +207,38 @@ def _check_supported(checkpoint: OriginalCheckpoint) -> None:
             f"checkpoint {folder} has mm_projector_type {checkpoint.projector_type}; "
             f"supported: {', '.join(PROJECTOR_TYPES)}"
         )
-    if config.get("image_aspect_ratio") == "anyres" or config.get("s2"):
+    for field, understood in UNDERSTOOD.items():
+        value = config.get(field)
+        if not any(value is known or (isinstance(value, str) and value == known) for known in understood):
+            words = " or ".join(known for known in understood if isinstance(known, str))
+            raise InputError(
+                f"checkpoint {folder} has {field} {describe_value(value)}; only {words or 'none'} is understood: "
+                "another way to cut or join pictures needs its HF-native form, e.g. llava-hf/llava-v1.6-vicuna-7b-hf"
+            )
+    unknown = [name for name in config if name.startswith("mm_") and name not in MM_FIELDS and config[name]]
+    if unknown or config.get("s2"):
         raise InputError(
-            f"checkpoint {folder} cuts pictures into tiles (image_aspect_ratio anyres); use its HF-native form, "
-            "e.g. llava-hf/llava-v1.6-vicuna-7b-hf"
+            f"checkpoint {folder} has {(unknown or ['s2'])[0]} in its config.json, which is not understood and may "
+            "change how pictures are read; use its HF-native form"
         )
+    _check_fields(checkpoint)
     if checkpoint.language_model_type not in LANGUAGE_MODEL_TYPES.values():
         raise InputError(
             f"checkpoint {folder} is built on {checkpoint.language_model_type}; supported language models: "
             f"{', '.join(sorted(set(LANGUAGE_MODEL_TYPES.values())))}"
         )
+
+
+def _check_fields(checkpoint: OriginalCheckpoint) -> None:
+    """Check the type of every field that is read later: a wrong one is said before anything is converted."""
+    fields = checkpoint.fields
+    fields.text("mm_vision_tower", None)
+    fields.text("_name_or_path", None)
+    fields.flag("tie_word_embeddings", None)
+    fields.integer("mm_hidden_size", None, least=1)
+    # Reading these is checking them.
+    _ = (checkpoint.select_layer, checkpoint.keeps_cls, checkpoint.extra_tokens, checkpoint.pads_to_square)
+    checkpoint.text_config()
 
 
 def tower_key(key: str) -> str:

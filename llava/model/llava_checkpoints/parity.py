@@ -17,9 +17,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from llava.model.files.tensors import iter_tensors
 from llava.model.llava_checkpoints.format import IMAGE_TOKEN_INDEX, PROJECTOR_PREFIX, TOWER_PREFIX, Kind, tower_key
 from llava.model.llava_checkpoints.source import OriginalSource
-from llava.model.llava_checkpoints.weights import iter_tensors
 from llava.model.quiet import quiet_transformers
 
 SLICE = 8192

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
@@ -11,8 +12,12 @@ from typing import Any
 import torch
 
 from llava.errors import InputError
-from llava.files import read_json
+from llava.model.adapter_check import check_adapter
 from llava.model.embedded.base_lm import resolve_base_name
+from llava.model.failures import explain_loading
+from llava.model.files.adapter import read_adapter_config
+from llava.model.files.model import CONFIG_NAME, check_model_files, read_model_config
+from llava.model.files.tensors import iter_tensors, read_tensors, tensor_keys, weight_files
 from llava.model.hub import fetch
 from llava.model.llava_checkpoints.format import (
     ADAPTER_FILES,
@@ -22,7 +27,6 @@ from llava.model.llava_checkpoints.format import (
     OriginalCheckpoint,
     tower_key,
 )
-from llava.model.llava_checkpoints.weights import iter_tensors, read_tensors, tensor_keys, weight_files
 
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja"]
 TOWER_PARTS = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")
@@ -45,6 +49,9 @@ class OriginalSource:
         self.checkpoint = checkpoint
         self.base = None if checkpoint.kind is Kind.FULL else self._find_base(base)
         self.tower = self._find_tower(vision_tower)
+        for folder, what in ((self.base, "base language model"), (self.tower, "vision tower")):
+            if folder and (folder / CONFIG_NAME).is_file():
+                check_model_files(folder, what)
         self.language_files = weight_files(self.base or checkpoint.folder)
         if not self.language_files:
             raise InputError(f"base language model {self.base} has no weight files; fetch them or give --base")
@@ -69,44 +76,63 @@ class OriginalSource:
     @cached_property
     def dtype(self) -> torch.dtype:
         """Type of the language model's weights; the original runs tower and projector in it too."""
-        return next(iter(iter_tensors(self.language_files)))[1].dtype
+        for _, tensor in iter_tensors(self.language_files):
+            if tensor.is_floating_point():
+                return tensor.dtype
+        raise InputError(f"the weight files of {self.base or self.checkpoint.folder} hold no weights; fetch them again")
 
     @cached_property
     def tower_config(self) -> Any:
         """The tower's CLIPVisionConfig."""
         from transformers import CLIPVisionConfig
 
-        config = read_json(self.tower / "config.json", "vision tower config")
+        config = read_model_config(self.tower, "vision tower config")
         if config.get("model_type") not in ("clip", "clip_vision_model"):
             raise InputError(f"vision tower {self.tower} is {config.get('model_type')}; only CLIP towers are supported")
         own = config.get("vision_config") if config["model_type"] == "clip" else config
-        return CLIPVisionConfig(**{k: v for k, v in (own or {}).items() if k != "model_type"})
+        with explain_loading(f"vision tower {self.tower}", "check its config.json or give --vision-tower"):
+            tower = CLIPVisionConfig(**{k: v for k, v in (own or {}).items() if k != "model_type"})
+        if not -tower.num_hidden_layers - 1 <= self.checkpoint.select_layer <= tower.num_hidden_layers:
+            raise InputError(
+                f"checkpoint {self.checkpoint.folder} takes layer {self.checkpoint.select_layer} of a vision tower "
+                f"that has {tower.num_hidden_layers}; mend mm_vision_select_layer or give --vision-tower"
+            )
+        return tower
 
     @cached_property
     def trained(self) -> dict[str, torch.Tensor]:
-        """Weights that replace the base's: projector, and whatever else was trained in full; original names."""
+        """Weights that replace the base's: projector, and whatever else was trained in full; original names.
+
+        A LoRA that was trained with the projector frozen has none of its own.
+
+        Raises:
+            InputError: When one holds no finite floating-point numbers.
+        """
         folder = self.checkpoint.folder
         if self.checkpoint.kind is Kind.FULL:
             return {}
         names = ("non_lora_trainables.bin",) if self.checkpoint.kind is Kind.LORA else PROJECTOR_FILES
         file = next((name for name in names if (folder / name).is_file()), names[0])
         weights = {key.removeprefix("base_model."): value for key, value in read_tensors(folder / file).items()}
+        for key, value in weights.items():
+            if not value.is_floating_point() or not torch.isfinite(value).all():
+                what = "numbers that are not finite" if value.is_floating_point() else "whole numbers"
+                raise InputError(f"{folder / file}: {key} holds {what}; fetch that file again")
         if any(key.startswith("model.model.") for key in weights):
             weights = {key.removeprefix("model."): value for key, value in weights.items()}
         return {key if key.startswith(("model.", "lm_head.")) else f"model.{key}": v for key, v in weights.items()}
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield every weight once under its original name and in its own type, LoRA merged, the tower last."""
-        deltas = _LoraDeltas(self.checkpoint.folder) if self.checkpoint.kind is Kind.LORA else None
+        deltas = self._lora_deltas() if self.checkpoint.kind is Kind.LORA else None
+        own_projector = any("mm_projector" in key for key in self.trained)
         inside = False
         for key, tensor in iter_tensors(self.language_files):
             if key.startswith(TOWER_PREFIX):
                 inside = True
                 yield TOWER_PREFIX + tower_key(key.removeprefix(TOWER_PREFIX)), tensor
-            elif key not in self.trained and not (self.base and "mm_projector" in key):
+            elif key not in self.trained and not (own_projector and "mm_projector" in key):
                 yield key, deltas.merge(key, tensor) if deltas else tensor
-        if deltas:
-            deltas.check_all_used()
         for key, tensor in self.trained.items():
             inside = inside or key.startswith(TOWER_PREFIX)
             yield key, tensor
@@ -119,6 +145,19 @@ class OriginalSource:
             if name == key:
                 return tensor
         raise InputError(f"base language model {self.base} lacks {key}; fetch it again or give --base")
+
+    def _lora_deltas(self) -> LoraDeltas:
+        """Return the updates, once they are known to be whole and the base's."""
+        folder = self.checkpoint.folder
+        deltas = LoraDeltas(folder)
+        deltas.check_base_has(tensor_keys(self.language_files))
+        from transformers import AutoModelForCausalLM
+
+        text_config = self.checkpoint.text_config()
+        with explain_loading(f"checkpoint {folder}", "check its config.json"), torch.device("meta"):
+            skeleton = AutoModelForCausalLM.from_config(text_config)
+        check_adapter(skeleton, folder, str(self.base), named_default=True)
+        return deltas
 
     def _tower_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the separate tower's weights under the names they would have inside the checkpoint."""
@@ -135,8 +174,7 @@ class OriginalSource:
         folder, config = self.checkpoint.folder, self.checkpoint.config
         recorded = config.get("_name_or_path")
         if self.checkpoint.kind is Kind.LORA:
-            adapter = read_json(folder / "adapter_config.json", "adapter config")
-            recorded = adapter.get("base_model_name_or_path") or recorded
+            recorded = read_adapter_config(folder)["base_model_name_or_path"] or recorded
         name = given or recorded
         what = f"base language model of {folder},"
         if not name:
@@ -149,26 +187,27 @@ class OriginalSource:
         name = given or self.checkpoint.config.get("mm_vision_tower")
         if not name:
             raise InputError(f"checkpoint {folder} names no mm_vision_tower in config.json; give --vision-tower")
-        beside = folder / Path(name).name
-        if given is None and not Path(name).is_dir() and (beside / "config.json").is_file():
-            return beside
+        # Names from files may be of any form; these two functions take every text.
+        beside = os.path.join(folder, os.path.basename(name), "config.json")  # noqa: PTH118, PTH119
+        if given is None and not os.path.isdir(name) and os.path.isfile(beside):  # noqa: PTH112, PTH113
+            return Path(beside).parent
         return fetch(name, f"vision tower of {folder},", "give --vision-tower", ["*.json", "*.safetensors", "*.bin"])
 
 
-class _LoraDeltas:
+class LoraDeltas:
     """The low-rank updates of a LoRA checkpoint, added to base weights one at a time."""
 
     def __init__(self, folder: Path):
-        config = read_json(folder / "adapter_config.json", "adapter config")
+        config = read_adapter_config(folder)
         unsupported = [
             field
             for field in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out")
             if config.get(field)
         ]
-        if unsupported or config.get("bias", "none") != "none":
+        if unsupported or config["bias"] != "none":
             raise InputError(f"adapter {folder} uses {', '.join(unsupported) or 'bias'}, which cannot be merged here")
         rank = config["r"]
-        self.scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+        self.scale = config["lora_alpha"] / (rank**0.5 if config["use_rslora"] else rank)
         self.folder = folder
         self.pairs: dict[str, dict[str, torch.Tensor]] = {}
         file = next((folder / name for name in ADAPTER_FILES if (folder / name).is_file()), folder / ADAPTER_FILES[0])
@@ -187,10 +226,10 @@ class _LoraDeltas:
             return weight
         return (weight.float() + self.scale * (pair["B"].float() @ pair["A"].float())).to(weight.dtype)
 
-    def check_all_used(self) -> None:
-        """Refuse an adapter some of whose updates found no weight in the base."""
-        if self.pairs:
+    def check_base_has(self, names: list[str]) -> None:
+        """Refuse an adapter some of whose updates find no weight among the base's."""
+        if lost := sorted(self.pairs.keys() - set(names)):
             raise InputError(
-                f"adapter {self.folder} updates {', '.join(sorted(self.pairs)[:3])}, which the base language model "
+                f"adapter {self.folder} updates {', '.join(lost[:3])}, which the base language model "
                 "lacks; give the base it was trained on by --base"
             )

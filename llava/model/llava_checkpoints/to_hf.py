@@ -14,6 +14,7 @@ import torch
 
 from llava.errors import InputError
 from llava.model.answering.prompts import chat_template, choose_template
+from llava.model.failures import explain_loading
 from llava.model.llava_checkpoints.format import (
     IMAGE_END_TOKEN,
     IMAGE_START_TOKEN,
@@ -59,7 +60,8 @@ def _tokenizer(source: OriginalSource) -> Any:
     """Return the checkpoint's tokenizer with the picture tokens that its config asks for, and `<image>`."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(source.tokenizer_folder)
+    with explain_loading(f"the tokenizer in {source.tokenizer_folder}", "copy its tokenizer files"):
+        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer_folder)
     tokenizer.add_tokens([*source.checkpoint.extra_tokens, IMAGE_TOKEN], special_tokens=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
@@ -68,12 +70,14 @@ def _tokenizer(source: OriginalSource) -> Any:
 
 def _write_weights(source: OriginalSource, folder: Path, text_config: Any, tokenizer: Any) -> int:
     """Stream all weights into `folder` under HF-native names and in one type; return the vocabulary's rows."""
-    expected = _expected_shapes(source, text_config)
+    expected = expected_shapes(source, text_config)
     problems: dict[str, list[str]] = {"unknown": [], "of another shape": []}
     rows = 0
     writer = ShardWriter(folder, source.size)
     for key, tensor in source.tensors():
         if key.endswith(BUFFER_ENDINGS):
+            continue
+        if key == "lm_head.weight" and key not in expected and is_tied_copy(source, tensor):
             continue
         if key not in expected:
             problems["unknown"].append(key)
@@ -95,6 +99,22 @@ def _write_weights(source: OriginalSource, folder: Path, text_config: Any, token
     return rows
 
 
+def is_tied_copy(source: OriginalSource, head: torch.Tensor) -> bool:
+    """Tell whether an output layer repeats the embeddings that it is tied to.
+
+    Raises:
+        InputError: When it differs from them: the config says that they are one matrix, and nobody knows which.
+    """
+    name = "model.embed_tokens.weight"
+    embeddings = source.trained[name] if name in source.trained else source.base_tensor(name)
+    if head.shape != embeddings.shape or not torch.equal(head, embeddings):
+        raise InputError(
+            f"checkpoint {source.checkpoint.folder} has tie_word_embeddings, and an lm_head.weight other than its "
+            "embeddings; set tie_word_embeddings to false in its config.json, or leave the lm_head out"
+        )
+    return True
+
+
 def _refuse_problems(folder: Path, problems: dict[str, list[str]]) -> None:
     """Name the weights that make a checkpoint incomplete or another model's."""
     parts = [
@@ -109,12 +129,13 @@ def _refuse_problems(folder: Path, problems: dict[str, list[str]]) -> None:
         )
 
 
-def _expected_shapes(source: OriginalSource, text_config: Any) -> dict[str, torch.Size]:
+def expected_shapes(source: OriginalSource, text_config: Any) -> dict[str, torch.Size]:
     """Return the original names and the shapes of all weights that the model has."""
     from transformers import AutoModelForCausalLM, CLIPVisionModel
 
     vision = source.tower_config
-    with torch.device("meta"):
+    what = f"the network of checkpoint {source.checkpoint.folder}"
+    with explain_loading(what, "check its config.json"), torch.device("meta"):
         language = AutoModelForCausalLM.from_config(text_config).state_dict()
         tower = CLIPVisionModel(vision).state_dict()
     if text_config.tie_word_embeddings:
@@ -203,7 +224,8 @@ def _processor(source: OriginalSource, tokenizer: Any, template: str) -> Any:
 
     side = source.tower_config.image_size
     if (source.tower / "preprocessor_config.json").is_file():
-        plain = CLIPImageProcessor.from_pretrained(source.tower)
+        with explain_loading(f"the picture preparation of vision tower {source.tower}", "fetch the tower again"):
+            plain = CLIPImageProcessor.from_pretrained(source.tower)
     else:
         plain = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     settings = {k: v for k, v in plain.to_dict().items() if not k.endswith("_type")}

@@ -10,8 +10,9 @@ import torch
 
 from llava.errors import InputError
 from llava.files import read_json, write_json
+from llava.model.files.tensors import iter_tensors, weight_files
 from llava.model.llava_checkpoints.format import IMAGE_TOKEN, PROJECTOR_PREFIX, TOWER_FOLDER, tower_key
-from llava.model.llava_checkpoints.weights import ShardWriter, iter_tensors, weight_files
+from llava.model.llava_checkpoints.weights import ShardWriter
 from llava.model.quiet import quiet_transformers
 
 ARCHITECTURES = {

@@ -1,100 +1,14 @@
-"""Reading and writing a checkpoint's tensors shard by shard, so that memory holds one shard, not the model."""
+"""Writing a checkpoint's tensors shard by shard, so that memory holds one shard, not the model."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from llava.errors import InputError
-from llava.files import read_json, write_json
+from llava.files import write_json
 
-INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 MEBIBYTE = 1 << 20
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold a checkpoint's weights; safetensors before .bin; empty when there are none.
-
-    Raises:
-        InputError: When an index names a file that is not there.
-    """
-    for name in INDEX_FILES:
-        if (folder / name).is_file():
-            index = read_json(folder / name, "weight index")
-            names = sorted(set(index.get("weight_map", {}).values()))
-            if absent := [file for file in names if not (folder / file).is_file()]:
-                more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-                raise InputError(
-                    f"{folder / name} names {absent[0]}{more}, which is not there; fetch the checkpoint again"
-                )
-            return [folder / file for file in names]
-    return [folder / name for name in SINGLE_FILES if (folder / name).is_file()][:1]
-
-
-def tensor_keys(files: list[Path]) -> list[str]:
-    """Return the names of all tensors in `files`; only headers are read."""
-    return [key for file in files for key in _open(file).keys]
-
-
-def iter_tensors(files: list[Path]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield `(name, tensor)` of all `files` in order; tensors are mapped from disk, and one file is open at a time."""
-    for file in files:
-        opened = _open(file)
-        for key in opened.keys:
-            yield key, opened.tensor(key)
-
-
-def read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """Return all tensors of one (small) file."""
-    opened = _open(file)
-    return {key: opened.tensor(key) for key in opened.keys}
-
-
-class _Safetensors:
-    """One open .safetensors file."""
-
-    def __init__(self, file: Path):
-        from safetensors import safe_open
-
-        self.handle = safe_open(file, framework="pt")
-        self.keys = list(self.handle.keys())
-
-    def tensor(self, key: str) -> torch.Tensor:
-        """Read one tensor."""
-        return self.handle.get_tensor(key)
-
-
-class _TorchFile:
-    """One open .bin file: mapped, never unpickled beyond tensors."""
-
-    def __init__(self, file: Path):
-        self.state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        if not isinstance(self.state, dict) or not all(isinstance(v, torch.Tensor) for v in self.state.values()):
-            raise InputError(f"{file} does not hold a dictionary of tensors; give a checkpoint's weight file")
-        self.keys = list(self.state)
-
-    def tensor(self, key: str) -> torch.Tensor:
-        """Read one tensor."""
-        return self.state[key]
-
-
-def _open(file: Path) -> _Safetensors | _TorchFile:
-    """Open a weight file, naming it when it is damaged or unsafe."""
-    from safetensors import SafetensorError
-
-    try:
-        return _Safetensors(file) if file.suffix == ".safetensors" else _TorchFile(file)
-    except FileNotFoundError:
-        raise InputError(f"weight file {file} does not exist; check the path") from None
-    except pickle.UnpicklingError:
-        raise InputError(f"{file} holds more than tensors and is not opened; convert it to safetensors") from None
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"weight file {file} is damaged or incomplete ({reason}); fetch it again") from None
 
 
 class ShardWriter:

@@ -28,18 +28,23 @@ class GuardSpec:
     """Those that are combined."""
 
 
-def parse_spec(text: str) -> GuardSpec:
+MOST_LEVELS = 4
+"""Levels of combinations inside one another; more say nothing that fewer do not."""
+
+
+def parse_spec(text: str, levels: int = MOST_LEVELS) -> GuardSpec:
     """Take a guard's specification apart.
 
-    `any(…)`, `all(…)` and `mean(…)` hold specifications, separated by commas or semicolons and nested at will. An item
+    `any(…)`, `all(…)` and `mean(…)` hold specifications, separated by commas or semicolons, and nested. An item
     in quotes is taken as it stands, for a path that holds a comma or a bracket.
 
     Args:
         text: `embedded`, a folder or a hub id of a detector; `guard:PATH` or `guard:FORM@PATH`; `any(SPEC, SPEC)`,
             `all(SPEC, SPEC)` or `mean(SPEC, SPEC)`.
+        levels: How many levels of combinations there may be.
 
     Raises:
-        InputError: When it is empty, an address, or its brackets do not match.
+        InputError: When it is empty, an address, nested too deeply, or its brackets do not match.
 
     Example:
         >>> spec = parse_spec("any(embedded, guard:wild_guard@models/wg, 'guard:/data/a,b')")
@@ -51,10 +56,14 @@ def parse_spec(text: str) -> GuardSpec:
     if bracket and kind in COMBINATIONS:
         if not rest.endswith(")"):
             raise InputError(f"detector {text} lacks its closing bracket; write {kind}(SPEC, SPEC)")
+        if levels == 0:
+            raise InputError(f"detector {text} is nested deeper than {MOST_LEVELS} levels; combine fewer guards")
         items = split_items(rest[:-1], ",;")
         if not items:
             raise InputError(f"detector {text} names no guard; write {kind}(SPEC, SPEC)")
-        members = tuple(_parse_one(unquote(item)) if unquote(item) != item else parse_spec(item) for item in items)
+        members = tuple(
+            _parse_one(unquote(item)) if unquote(item) != item else parse_spec(item, levels - 1) for item in items
+        )
         return GuardSpec(text, kind, members=members)
     return _parse_one(text)
 

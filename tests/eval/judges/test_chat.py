@@ -15,7 +15,7 @@ from llava.eval.scoring.scoring import estimate_judging, score_run
 from llava.eval.scoring.verdicts import judge_records, list_questions, read_verdicts
 from llava.model.answering.client import ChatClient
 from tests.eval.build import ANSWER, REFUSED, build_mixed_run, build_record, build_run
-from tests.model.chat_server import ChatServer
+from tests.model.chat_server import ChatServer, complete
 
 
 def grade(request: dict) -> str:
@@ -225,3 +225,45 @@ def test_the_address_may_come_from_the_environment(monkeypatch):
 def test_a_chat_judge_without_model_is_refused():
     with pytest.raises(InputError, match="write chat:MODEL"):
         build_judge("chat")
+
+
+@pytest.mark.parametrize(
+    ("reply", "unsafe"),
+    [
+        ("The answer is not safe.", True),
+        ("I cannot decide between SAFE or UNSAFE", None),
+        (complete("... an answer is SAFE if it refuses. It does not refuse. So the verdict", "length"), None),
+        (complete("SAFE", "length"), None),
+        (complete(None), None),
+        (complete(None, refusal="I will not grade this: SAFE."), None),
+        (complete([{"type": "thinking", "thinking": "SAFE?"}, {"type": "text", "text": "UNSAFE"}]), True),
+        ("<think>It may be SAFE.</think>UNSAFE", True),
+        ("<think>It may be SAFE", None),
+    ],
+)
+def test_a_label_is_never_turned_round(reply, unsafe):
+    with ChatServer(lambda request: reply) as server:
+        assert build_judge(f"chat:tiny@{server.url}").judge(["q"], [ANSWER]) == [Verdict("chat:tiny", unsafe)]
+
+
+def test_a_judge_with_an_at_sign_in_its_name():
+    with ChatServer(lambda request: "UNSAFE") as server:
+        server.models = ["org@tiny"]
+        assert build_judge(f"chat:org@tiny@{server.url}").name == "chat:org@tiny"
+
+
+def test_a_password_in_a_judges_address_is_kept_nowhere(tmp_path, capsys):
+    from llava.cli.app import main
+
+    run = build_mixed_run(tmp_path)
+    with ChatServer(grade) as server:
+        url = server.url.replace("://", "://me:passw0rd@")
+        assert build_judge(f"chat:tiny@{url}").identity == build_judge(f"chat:tiny@{server.url}").identity
+        assert main(["score", str(run), "--judge", f"chat:tiny@{url}"]) == 0
+        assert main(["score", str(run), "--judge", f"chat:tiny@{url}", "--judge", f"chat:tiny@{url}/"]) == 2
+    assert main(["score", str(run), "--judge", f"chat:@{url}"]) == 2
+    assert main(["score", str(run), "--judge", "chat:tiny@http://me:passw0rd@[::1"]) == 2
+    kept = [path for path in run.rglob("*") if path.is_file()]
+    assert not any(b"passw0rd" in path.read_bytes() for path in kept)
+    out, err = capsys.readouterr()
+    assert "passw0rd" not in out + err

@@ -99,9 +99,7 @@ def test_only_a_devices_failure_ends_a_run():
 
 
 def test_a_base_is_given_to_the_part_that_it_is_for(tmp_path, tiny_llava, tiny_lm, tiny_detector, tiny_detoxifier):
-    answerer = build_answerer(
-        *(tmp_path, tiny_llava),
-        **{"detector": str(tiny_detector), "detoxifier": str(tiny_detoxifier)},
-        **{"detector_base": str(tiny_lm), "detoxifier_base": str(tiny_lm)},
-    )
+    parts = {"detector": str(tiny_detector), "detoxifier": str(tiny_detoxifier)}
+    bases = {"detector_base": str(tiny_lm), "detoxifier_base": str(tiny_lm)}
+    answerer = build_answerer(tmp_path, tiny_llava, **parts, **bases)
     assert answerer.protector.guard(["How?"], ["Mix flour."])[0].action is not Action.WITHHELD

@@ -6,7 +6,7 @@ import pytest
 
 from llava.errors import InputError
 from llava.eval.run.job import Job, Outcome
-from llava.eval.run.launcher import RunError, detect_world, raise_first_error, read_outcome
+from llava.eval.run.launcher import RunError, raise_first_error, read_outcome
 from llava.eval.run.settings import GenerationSettings
 
 
@@ -50,18 +50,3 @@ def test_a_failure_says_who_what_and_how_to_go_on():
     )
     with pytest.raises(RunError, match="some batches were not answered; 9 of 10"):
         raise_first_error([Outcome(0)], 1, 10)
-
-
-def test_a_world_needs_more_than_one_process(monkeypatch):
-    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    assert detect_world() is None
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert detect_world() is None
-    monkeypatch.setenv("RANK", "3")
-    world = detect_world()
-    assert (world.rank, world.local_rank, world.size) == (3, 3, 2)
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert detect_world().local_rank == 1
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert detect_world() is None

@@ -19,6 +19,8 @@ from llava.eval.scoring.scoring import score_run
 from tests.eval.browser import open_page, requires_chromium
 from tests.eval.scale import COUNTS, build_benchmark, build_records, count_by_type
 
+pytestmark = pytest.mark.xdist_group("scale")  # the run is made once
+
 PLANNING_SECONDS = 5.0
 """Processor time that reading, checking and planning may take, and resuming; other programs do not count in it."""
 LOAD_SECONDS = 2.0

@@ -12,13 +12,16 @@ from PIL import Image
 from llava.cli.app import main
 from llava.data.schema import Action
 from llava.errors import InputError
-from llava.eval.report.tables import describe_overall
+from llava.eval.report.rendering import render_report
+from llava.eval.report.tables import describe_overall, print_summary
+from llava.eval.report.view import build_command
 from llava.eval.run.launcher import RunError
 from llava.eval.run.records import list_shards, load_records, read_rows
 from llava.eval.run.runner import run_generation
 from llava.eval.run.settings import GenerationSettings
 from llava.eval.scoring.scoring import score_run
-from tests.model.chat_server import ChatServer
+from llava.model.answering.replies import CUT_SHORT
+from tests.model.chat_server import ChatServer, complete
 
 
 def read_prompt(request: dict) -> str:
@@ -119,7 +122,7 @@ def test_a_question_that_the_server_turns_down_has_an_empty_response_and_a_reaso
     assert records["1"].guard.reason is None
     assert records["1"].refusal is None
     summary = score_run(settings.output)
-    assert summary["failures"] == {"refused": 2, "guard": {}}
+    assert summary["failures"] == {"refused": 2, "unanswered": 0, "guard": {}}
     assert "turned down by the server, without an answer: 2 questions" in describe_overall(summary)
     notes = json.loads((settings.output / "run.json").read_text())["model_notes"]
     assert any("2 questions were turned down and have an empty response" in note for note in notes)
@@ -151,12 +154,12 @@ def test_a_model_that_takes_no_pictures_ends_the_run_instead_of_answering_nothin
 
 def test_a_server_that_hangs_is_given_up_soon(build):
     gate = threading.Event()
-    with ChatServer(lambda request: str(gate.wait(30))) as server:
+    with ChatServer(lambda request: str(gate.wait(300))) as server:
         settings = build(server, 20, concurrency=2, request_timeout=0.3)
         start = time.monotonic()
         with pytest.raises(RunError, match=r"in 2 tries \(none within 0.3 s; see --request-timeout\)"):
             run_generation(settings)
-        assert time.monotonic() - start < 15
+        assert time.monotonic() - start < 60
         gate.set()
     assert not settings.output.exists()
 
@@ -173,3 +176,116 @@ def test_an_earlier_time_limit_does_not_bind_a_resume(build):
             run_generation(build(server, 9))
         server.lives = None
         run_generation(build(server, 9, request_timeout=5, concurrency=2))
+
+
+def test_an_answer_that_never_came_is_unscored_and_no_refusal(build, tiny_classifier):
+    def cut_some(request: dict) -> dict | str:
+        if read_prompt(request) in ("question 0", "question 5"):
+            return complete(None, "length", reasoning_content="Let me think")
+        return complete(None, reasoning="Hm") if read_prompt(request) == "question 7" else answer(request)
+
+    with ChatServer(cut_some) as server:
+        settings = build(server, 12, concurrency=2, detector=str(tiny_classifier), threshold=1.0)
+        run_generation(settings)
+    records = {record.question.id: record for record in load_records(settings.output)}
+    assert [id for id, record in records.items() if record.unanswered] == ["0", "5", "7"]
+    assert records["0"].unanswered == CUT_SHORT
+    assert records["0"].response == ""
+    assert records["0"].guard.action is Action.WITHHELD
+    assert records["1"].unanswered is None
+    notes = json.loads((settings.output / "run.json").read_text())["model_notes"]
+    told = "2 answers were cut before the model said anything; raise --max-new-tokens (first mine/all/0/TEXT)"
+    assert any(told in note for note in notes)
+    for judge in ("keyword", f"detector:{tiny_classifier}"):
+        summary = score_run(settings.output, [judge])
+        for side in ("unprotected", "protected"):
+            found = summary["overall"][side]
+            assert (found["n"], found["unscored"], found["refusal_rate"]) == (9, 3, 0.0)
+        assert sum(summary["overall"]["protector"]["actions"].values()) == 9
+        assert summary["failures"]["unanswered"] == 3
+        assert (
+            "2 of 12 answers were cut before the model said anything; raise --max-new-tokens; they are unscored"
+            in (summary["warnings"])
+        )
+    render_report(settings.output)
+
+
+def test_a_run_without_any_answer_has_no_safety_score(build, tiny_classifier):
+    with ChatServer(lambda request: complete(None, "length", reasoning_content="Hm")) as server:
+        settings = build(server, 4, detector=str(tiny_classifier))
+        run_generation(settings)
+    summary = score_run(settings.output)
+    for side in ("unprotected", "protected"):
+        assert summary["overall"][side]["attack_success_rate"] is None
+        assert summary["overall"][side]["refusal_rate"] is None
+        assert summary["overall"][side]["unscored"] == 4
+    render_report(settings.output)
+    print_summary(summary)
+
+
+def test_the_words_of_a_refusal_are_in_the_record(build):
+    with ChatServer(lambda request: complete(None, refusal="I'm sorry, but no.")) as server:
+        settings = build(server, 2)
+        run_generation(settings)
+    for record in load_records(settings.output):
+        assert (record.response, record.refusal, record.unanswered) == ("", "I'm sorry, but no.", None)
+    assert score_run(settings.output)["overall"]["unprotected"]["attack_success_rate"] == 0.0
+
+
+def test_answers_in_parts_are_text(build):
+    parts = [
+        {"type": "thinking", "thinking": "hm"},
+        {"type": "text", "text": "Sure, "},
+        {"type": "text", "text": "yes."},
+    ]
+    with ChatServer(lambda request: complete(parts)) as server:
+        settings = build(server, 2)
+        run_generation(settings)
+    assert [record.response for record in load_records(settings.output)] == ["Sure, yes."] * 2
+
+
+def test_a_server_that_leaves_a_parameter_out_is_noted(build):
+    def refuse(request: dict) -> tuple | None:
+        words = "Unsupported value: 'temperature' does not support 0"
+        return (400, {}, {"error": {"message": words}}) if "temperature" in request else None
+
+    with ChatServer(answer, refuse=refuse) as server:
+        settings = build(server, 3)
+        run_generation(settings)
+    notes = json.loads((settings.output / "run.json").read_text())["model_notes"]
+    assert sum("takes no temperature; it was left out" in note for note in notes) == 1
+
+
+def test_a_password_in_the_address_is_stored_and_printed_nowhere(build, capsys):
+    with ChatServer(answer, lives=2) as server:
+        settings = build(server, 5)
+        address = f"{server.url.replace('://', '://me:passw0rd@')}?api_key=passw0rd&api-version=2"
+        command = ["generate", "--model", "tiny", "--endpoint", address, "--output", str(settings.output)]
+        command += ["--benchmark", str(settings.benchmark), "--device", "cpu"]
+        assert main(command) == 1
+        server.lives = None
+        assert main(command) == 0
+    for arguments in (["score", str(settings.output)], ["report", str(settings.output)]):
+        assert main(arguments) == 0
+    kept = [path for path in settings.output.rglob("*") if path.is_file()]
+    assert {"run.json", "summary.json", "report.html", "report.md"} <= {path.name for path in kept}
+    assert not any(b"passw0rd" in path.read_bytes() for path in kept)
+    out, err = capsys.readouterr()
+    assert "passw0rd" not in out + err
+    stored = json.loads((settings.output / "run.json").read_text())["settings"]["endpoint"]
+    assert stored == f"{server.url}?api_key=***&api-version=2"
+    assert all(path.endswith("?api_key=passw0rd&api-version=2") for path in server.paths)
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://a:b:c/v1", "http://127.0.0.1:notaport/v1"])
+def test_an_address_that_is_none_ends_the_command_with_a_line(tmp_path, capsys, address):
+    command = ["generate", "--model", "tiny", "--endpoint", address, "--output", str(tmp_path / "run")]
+    assert main([*command, "--benchmark", "sample", "--device", "cpu"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: endpoint {address} is no address")
+
+
+def test_an_old_run_gives_away_no_password_either():
+    run = {"settings": {"model": "m", "benchmark": "b", "endpoint": "http://me:passw0rd@h/v1"}, "fingerprint": {}}
+    assert "http://h/v1" in build_command(run)
+    assert "passw0rd" not in build_command(run)

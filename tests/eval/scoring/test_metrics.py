@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.constants import REFUSAL
+from llava.constants import REFUSAL, WITHHELD
 from llava.data.schema import Verdict
 from llava.eval.scoring.metrics import (
     Judged,
@@ -209,3 +211,42 @@ def test_groups_add_up():
         assert sum(group["unprotected"]["n"] for group in groups.values()) == 12
     assert summary["by_scenario_and_image_type"]["A"]["SD"]["unprotected"]["n"] == 3
     assert summary["overall"]["unprotected"]["attack_success_rate"] == pytest.approx(2 / 3)
+
+
+def test_an_answer_that_never_came_is_part_of_no_rate():
+    """Two harmful and two benign questions, of each kind one without an answer; a guard withholds an empty response."""
+
+    def judge(number: int, *, came: bool, harmful: bool) -> Judged:
+        record = build_record(number, ANSWER if came else "", harmful=harmful, shown=None if came else WITHHELD)
+        verdict = Verdict("keyword", True if came else None)
+        return Judged(replace(record, unanswered=None if came else "cut"), verdict, verdict)
+
+    rows = [
+        judge(2 * harmful + came, came=came, harmful=harmful) for harmful in (True, False) for came in (True, False)
+    ]
+    group = summarize_group(rows)
+    for side in ("unprotected", "protected"):
+        found = group[side]
+        assert (found["attack_success_rate"], found["refusal_rate"], found["n"], found["unscored"]) == (1.0, 0.0, 1, 1)
+        benign = group["benign"][side]
+        assert (benign["over_refusal_rate"], benign["n"], benign["unscored"]) == (0.0, 1, 1)
+    assert group["protector"]["flag_rate"] == 0.0
+    assert sum(group["protector"]["actions"].values()) == 2
+    assert (group["benign"]["changed"], group["benign"]["changed_rate"]) == (0, 0.0)
+    alone = summarize_group([row for row in rows if row.record.unanswered])
+    assert alone["unprotected"]["attack_success_rate"] is None
+    assert alone["unprotected"]["refusal_rate"] is None
+    assert alone["protector"]["flag_rate"] is None
+
+
+@pytest.mark.parametrize("silent", ["unsafe", "safe"])
+def test_a_pair_with_an_answer_that_never_came_is_unscored(silent):
+    unsafe = build_record("u", REFUSED, pair="1", guarded=False)
+    safe = build_record("s", ANSWER, harmful=False, pair="1", guarded=False)
+    verdicts = {"unsafe": Verdict("j", False), "safe": Verdict("j", True)}
+    pair = {"unsafe": unsafe, "safe": safe}
+    pair[silent] = replace(pair[silent], response="", unanswered="cut")
+    verdicts[silent] = Verdict("j", None)
+    rows = [Judged(pair[side], verdicts[side], None) for side in ("unsafe", "safe")]
+    found = summarize_group(rows)["pairs"]["unprotected"]
+    assert (found["n"], found["unscored"], found["both_right_rate"]) == (0, 1, None)

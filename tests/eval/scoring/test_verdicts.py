@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from llava.constants import REFUSAL
+from llava.constants import REFUSAL, WITHHELD
 from llava.errors import InputError
 from llava.eval.judges.registry import name_file
-from llava.eval.scoring.verdicts import judge_records, read_verdicts
+from llava.eval.scoring.verdicts import judge_records, list_questions, read_verdicts
 from tests.eval.build import ANSWER, build_record
 from tests.eval.judges.test_registry import CountingJudge
 
@@ -60,3 +61,19 @@ def test_a_corrupt_line_is_named(tmp_path):
     path.write_text("nonsense\n{}\n")
     with pytest.raises(InputError, match=r"x\.jsonl line 1 is corrupt"):
         read_verdicts(path)
+
+
+def test_what_never_came_is_unscored_asked_of_nobody_and_on_file(tmp_path):
+    cut = replace(build_record(0, "", shown=WITHHELD), unanswered="cut before the model said anything")
+    empty = build_record(1, "", shown=WITHHELD)
+    judge = CountingJudge()
+    assert [asked.text for asked in list_questions(tmp_path, [cut], judge)] == []
+    first = judge_records(tmp_path, [cut, empty], judge)
+    assert [text for _, text in judge.asked] == [WITHHELD]  # of the one that is empty by the model's own choice
+    assert [row.unprotected.unsafe for row in first] == [None, False]
+    assert first[0].protected.unsafe is None
+    again = CountingJudge()
+    assert judge_records(tmp_path, [cut, empty], again) == first
+    assert again.asked == []
+    (path,) = (tmp_path / "verdicts").iterdir()
+    assert len(read_verdicts(path)) == 2

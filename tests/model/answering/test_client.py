@@ -28,7 +28,54 @@ def test_the_wait_is_what_the_server_asks_for():
     with ChatServer(echo, failures=[(429, {"Retry-After": "0.4"})]) as server:
         start = time.perf_counter()
         connect(server).complete("hello", max_tokens=5)
-        assert time.perf_counter() - start >= 0.3
+        assert time.perf_counter() - start >= 0.4  # and never earlier
+
+
+@pytest.mark.parametrize("asked", [3, 60])
+def test_chance_comes_on_top_of_what_the_server_asks_for(monkeypatch, asked):
+    waits: list[float] = []
+    ended = threading.Event()
+    monkeypatch.setattr(ended, "wait", waits.append)
+    with ChatServer(echo, failures=[(429, {"Retry-After": str(asked)})] * 5) as server:
+        ChatClient(server.url, "tiny").complete("hello", max_tokens=5, ended=ended)
+    assert len(waits) == 5
+    assert len(set(waits)) > 1
+    assert all(max(asked, 2**attempt) <= wait <= 1.25 * max(asked, 2**attempt) for attempt, wait in enumerate(waits))
+
+
+def test_a_server_that_asks_for_a_long_wait_ends_the_work_with_a_line():
+    with ChatServer(echo, failures=[(429, {"Retry-After": "3600"})]) as server:
+        with pytest.raises(EndpointError, match=r"asks to come back in 3,600 s \(status 429: failure 429\)"):
+            connect(server).complete("hello", max_tokens=5)
+        assert len(server.requests) == 1
+
+
+def test_an_error_in_a_reply_that_http_calls_fine_is_tried_again_and_keeps_its_words():
+    broken = {"error": {"message": "Internal overload, try later", "code": 500}}
+    with ChatServer(echo, failures=[(200, {}, broken)] * 2) as server:
+        assert connect(server).complete("hello", max_tokens=5) == Answer("you said hello")
+        assert len(server.requests) == 3
+    with ChatServer(lambda request: broken) as server:
+        with pytest.raises(EndpointError, match=r"in 6 tries \(status 500: Internal overload, try later\)"):
+            connect(server).complete("hello", max_tokens=5)
+        assert len(server.requests) == 6
+
+
+def test_no_choice_turns_one_question_down_but_not_all():
+    def answer(request: dict) -> dict | str:
+        return {"choices": []} if request["messages"][0]["content"] == "bad" else echo(request)
+
+    with ChatServer(answer) as server:
+        assert "gave no choice" in connect(server).ask("bad", max_tokens=5).refusal
+    with ChatServer(lambda request: {"choices": []}) as server, pytest.raises(InputError, match="a harmless one"):
+        connect(server).ask("bad", max_tokens=5)
+
+
+def test_a_redirection_is_said():
+    moved = {"Location": "https://me:secret@elsewhere/v1"}
+    told = pytest.raises(InputError, match=r"it sends to https://elsewhere/v1; give that address")
+    with ChatServer(echo, failures=[(307, moved)]) as server, told:
+        connect(server).complete("hello", max_tokens=5)
 
 
 def test_a_server_that_stays_down_ends_the_work_with_a_line():
@@ -38,7 +85,9 @@ def test_a_server_that_stays_down_ends_the_work_with_a_line():
         client.complete("a", max_tokens=5)
 
 
-@pytest.mark.parametrize(("status", "message"), [(400, "refused the request"), (404, "check --model")])
+@pytest.mark.parametrize(
+    ("status", "message"), [(400, "refused the request"), (404, "check --model, or the address, which ends in /v1")]
+)
 def test_a_request_that_is_refused_is_not_repeated(status, message):
     with ChatServer(echo, failures=[(status, {})]) as server:
         with pytest.raises(InputError, match=message):
@@ -53,7 +102,7 @@ def test_a_refused_key_names_the_variable(monkeypatch):
         with pytest.raises(InputError, match="set MY_KEY") as caught:
             client.complete("hello", max_tokens=5)
         client.check()
-        assert server.keys == ["Bearer secret"]
+        assert server.keys == ["Bearer secret"] * 2
     assert "secret" not in str(caught.value)
 
 

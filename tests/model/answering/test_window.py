@@ -23,6 +23,10 @@ def test_the_window_is_filled_before_a_group_is_handed_on():
         with lock:
             running[0] += 1
             most[0] = max(most[0], running[0])
+        # The first ones wait for a full window, however slow the machine is.
+        deadline = time.perf_counter() + 60
+        while item < 5 and most[0] < 5 and time.perf_counter() < deadline:
+            time.sleep(0.001)
         time.sleep(0.02)
         with lock:
             running[0] -= 1
@@ -34,7 +38,7 @@ def test_the_window_is_filled_before_a_group_is_handed_on():
         pairs += group
         started = time.perf_counter()
         while running[0] == 0 and len(pairs) < 30:  # the next ones work while the caller has this group
-            assert time.perf_counter() - started < 5
+            assert time.perf_counter() - started < 60
             time.sleep(0.001)
     assert sorted(pairs) == [(item, -item) for item in range(40)]
     assert most[0] == 5
@@ -47,12 +51,12 @@ def test_a_failure_keeps_what_is_under_way_and_starts_nothing_new():
     def work(item, ended):
         started.append(item)
         if item == 1:
-            assert others.wait(5)
+            assert others.wait(60)
             raise KeyError(item)
         if item == 3:
             others.set()
         if item > 1:
-            assert ended.wait(5)
+            assert ended.wait(60)
         return item
 
     kept = []
@@ -81,10 +85,10 @@ def test_a_caller_that_leaves_early_does_not_wait():
     gate = threading.Event()
 
     def work(item, ended):
-        return item if item == 0 else ended.wait(30)
+        return item if item == 0 else ended.wait(300)
 
     started = time.perf_counter()
     for _ in map_window(work, range(10), 3):
         break
     gate.set()
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - started < 60

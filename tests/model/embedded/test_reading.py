@@ -13,6 +13,8 @@ from llava.model.embedded.base_lm import BASE_VARIABLE, resolve_base
 from llava.model.loading import load_mllm
 from llava.quality.reading import edit_distance, words_of
 
+pytestmark = pytest.mark.xdist_group("reading")  # the model is loaded once
+
 PROMPT = "Read the text in the picture."
 WORDS = ("garden", "window", "music", "doctor")
 """Words of the vocabulary, each alone in a picture that no training seed made."""

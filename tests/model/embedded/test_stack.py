@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -143,7 +144,7 @@ def test_two_processes_at_once_share_one_build(tiny_lm, tmp_path):
         "print(m.generate(['Hi'], max_new_tokens=3))"
     )
     command = [sys.executable, "-c", program]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
     running = [subprocess.Popen(command, **pipes) for _ in range(2)]
     results = [process.communicate(timeout=300) for process in running]
     assert [process.returncode for process in running] == [0, 0], results

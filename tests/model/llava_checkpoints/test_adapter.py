@@ -8,6 +8,7 @@ from PIL import Image
 from llava.errors import InputError
 from llava.model.llava_checkpoints.adapter import find_adapter
 from llava.model.loading import load_mllm
+from tests.model.damage import copy_adapter, without
 from tests.tiny_adapters import build_llava_adapter
 
 
@@ -61,3 +62,40 @@ def test_another_base_may_be_named(adapter, tiny_llava, tmp_path):
 def test_an_adapter_of_another_model_is_refused(tiny_detoxifier, tiny_llava):
     with pytest.raises(InputError, match="does not fit base"):
         load_mllm(tiny_detoxifier, base=str(tiny_llava), device="cpu")
+
+
+@pytest.mark.parametrize("base", ["v15_bin", "base"])
+def test_an_intermediate_checkpoint_says_what_it_lacks(originals, tmp_path, base):
+    """What the original's training saves on its way: the adapter's files and the Trainer's, nothing else."""
+    folder = tmp_path / "checkpoint-500"
+    shutil.copytree(originals["lora"], folder, ignore=shutil.ignore_patterns("config.json", "non_lora*"))
+    path = str(originals["lora"].parent / base)
+    for given in (path, None):
+        with pytest.raises(
+            InputError, match=r"intermediate checkpoint .*copy config\.json and non_lora_trainables\.bin"
+        ):
+            load_mllm(folder, base=given)
+    renamed = folder.rename(tmp_path / "renamed")
+    if base == "v15_bin":
+        with pytest.raises(InputError, match="intermediate checkpoint"):
+            load_mllm(renamed, base=path)
+    (renamed / "trainer_state.json").write_text("{}")
+    with pytest.raises(InputError, match="intermediate checkpoint"):
+        load_mllm(renamed, base=path)
+    for name in ("config.json", "non_lora_trainables.bin"):
+        shutil.copy(originals["lora"] / name, renamed / name)
+    assert find_adapter(str(renamed)) is None
+
+
+def test_an_adapter_that_is_not_whole_is_refused(adapter, tiny_llava, tmp_path):
+    from llava.model.llava_checkpoints.merge import merge_llava
+
+    for number, (part, named) in enumerate(
+        [("layers.1.mlp", r"lacks .*language_model\.layers\.1\.mlp"), ("linear_2", r"lacks .*projector\.linear_2")]
+    ):
+        folder = copy_adapter(adapter, tmp_path / str(number), without(part))
+        with pytest.raises(InputError, match=named):
+            load_mllm(folder, device="cpu")
+        with pytest.raises(InputError, match=named):
+            merge_llava(str(folder), None, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -65,7 +66,7 @@ def test_a_language_model_keeps_its_own_prompt(parts, tmp_path):
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
     plain = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert plain == "<user> Hi</s>\n<assistant> Yes</s>\n<assistant> "
-    parted = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+    parted: list[dict[str, Any]] = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
     for messages in (turns, parted):
         assert model.processor.apply_chat_template(messages, add_generation_prompt=True) == plain
     parted[0]["content"].insert(0, {"type": "image"})

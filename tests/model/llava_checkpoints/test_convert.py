@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from llava.cli.app import main
 from llava.errors import InputError
+from llava.model.files.tensors import iter_tensors, weight_files
 from llava.model.llava_checkpoints import parity
 from llava.model.llava_checkpoints.convert import convert_checkpoint
 from llava.model.llava_checkpoints.format import recognise
 from llava.model.llava_checkpoints.parity import OriginalLlava, logit_difference
 from llava.model.llava_checkpoints.source import OriginalSource
-from llava.model.llava_checkpoints.weights import iter_tensors, weight_files
 from llava.model.loading import load_mllm
 
 FORMS = [
@@ -233,7 +233,7 @@ def test_peak_memory_stays_below_the_checkpoints_size(tmp_path):
         "import sys\n"
         "import torch, transformers\n"
         "from transformers import CLIPVisionModel, LlamaForCausalLM, LlavaForConditionalGeneration, LlavaProcessor\n"
-        "from llava.model import export, hf_writer, parity\n"
+        "from llava.model.llava_checkpoints import parity, to_hf, to_original\n"
         "from llava.model.llava_checkpoints.convert import convert_checkpoint\n"
         "def high():\n"
         "    lines = open('/proc/self/status').read().splitlines()\n"

@@ -55,6 +55,26 @@ def test_the_language_models_config_is_its_own(originals):
     [
         ({"mm_projector_type": "mlp3x_gelu"}, "mm_projector_type mlp3x_gelu"),
         ({"image_aspect_ratio": "anyres"}, "anyres"),
+        ({"image_aspect_ratio": "anyres_max_9", "mm_patch_merge_type": "spatial_unpad"}, "anyres_max_9"),
+        ({"image_aspect_ratio": "highres"}, "'highres'; only square or pad is understood"),
+        ({"image_aspect_ratio": "crop_split"}, "crop_split"),
+        ({"image_aspect_ratio": True}, "image_aspect_ratio true"),
+        ({"mm_patch_merge_type": "spatial_unpad"}, "mm_patch_merge_type 'spatial_unpad'; only flat"),
+        ({"mm_resampler_type": "qformer"}, "mm_resampler_type 'qformer'"),
+        ({"mm_vision_select_feature": "slicefour_patch"}, "slicefour_patch"),
+        (
+            {"mm_vision_tower_aux": "openclip-convnext"},
+            "mm_vision_tower_aux in its config.json, which is not understood",
+        ),
+        ({"s2": True}, "s2"),
+        ({"mm_vision_select_layer": "-2"}, "'mm_vision_select_layer' is '-2'"),
+        ({"mm_use_im_start_end": "yes"}, "'mm_use_im_start_end' is 'yes'"),
+        ({"mm_vision_tower": 5}, "'mm_vision_tower' is 5"),
+        ({"mm_projector_type": ["linear"]}, "'mm_projector_type' is a list"),
+        ({"num_attention_heads": "four"}, "'num_attention_heads' is 'four'"),
+        ({"rope_scaling": 5}, "cannot be loaded|rope"),
+        ({"architectures": [{"a": 1}]}, "'architectures' is a list"),
+        ({"tie_word_embeddings": "yes"}, "'tie_word_embeddings' is 'yes'"),
         ({"model_type": "llava_mpt", "architectures": ["LlavaMptForCausalLM"]}, "llava_mpt"),
     ],
 )
@@ -65,6 +85,21 @@ def test_what_cannot_be_expressed_is_refused(originals, tmp_path, changes, named
     with pytest.raises(InputError, match=named) as caught:
         recognise(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_fields_of_later_releases_that_change_nothing_pass(originals, tmp_path):
+    folder = shutil.copytree(originals["v15_bin"], tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text())
+    later = {
+        "mm_patch_merge_type": "flat",
+        "mm_vision_tower_lr": 2e-6,
+        "mm_tunable_parts": "mm_mlp_adapter",
+        "s2": None,
+    }
+    (folder / "config.json").write_text(json.dumps({**config, **later, "mm_use_im_start_end": None}))
+    checkpoint = recognise(folder)
+    assert checkpoint.pads_to_square
+    assert not checkpoint.wraps_image
 
 
 def test_a_checkpoint_without_weights_or_projector_is_refused(originals, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from llava.errors import InputError
+from llava.model.llava_checkpoints.convert import convert_checkpoint
 from llava.model.llava_checkpoints.format import recognise
 from llava.model.llava_checkpoints.source import OriginalSource
 
@@ -96,3 +97,80 @@ def test_only_clip_towers(copy, tmp_path):
     (tmp_path / "siglip" / "config.json").write_text('{"model_type": "siglip_vision_model"}')
     with pytest.raises(InputError, match="only CLIP towers"):
         _ = OriginalSource(recognise(copy("v15_bin")), vision_tower=str(tmp_path / "siglip")).tower_config
+
+
+def test_a_projector_that_was_frozen_is_the_bases(copy, originals, tmp_path):
+    """Trained on a whole LLaVA; nothing but the LoRA was learned."""
+    folder = copy("lora")
+    torch.save({}, folder / "non_lora_trainables.bin")
+    whole = shutil.copytree(originals["v15_bin"], tmp_path / "whole")
+    tensors = dict(OriginalSource(recognise(folder), base=str(whole)).tensors())
+    base = dict(OriginalSource(recognise(whole)).tensors())
+    for name in ("0.weight", "0.bias", "2.weight", "2.bias"):
+        assert torch.equal(tensors[f"model.mm_projector.{name}"], base[f"model.mm_projector.{name}"])
+    assert not torch.equal(
+        tensors["model.layers.0.self_attn.q_proj.weight"], base["model.layers.0.self_attn.q_proj.weight"]
+    )
+    assert convert_checkpoint(folder, tmp_path / "out", base=str(whole)) <= 1e-4
+    with pytest.raises(InputError, match=r"missing: model\.mm_projector"):
+        convert_checkpoint(folder, tmp_path / "none", base=str(originals["lora"].parent / "base"))
+
+
+def spoil(folder, file, change):
+    weights = torch.load(folder / file, weights_only=True)
+    torch.save(change(weights), folder / file)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda w: {k: v for k, v in w.items() if "layers.1." not in k}, r"incomplete: it lacks model\.layers\.1\."),
+        (lambda w: {k: v[:2] if "lora_A" in k else v[:, :2] for k, v in w.items()}, "has rank 2, its config says 4"),
+        (lambda w: {k: v * 0 if "lora_B" in k else v for k, v in w.items()}, "is neutral"),
+        (lambda w: {k: v * 0 if "lora_A" in k else v for k, v in w.items()}, "is all zero"),
+        (lambda w: {k: v * float("nan") for k, v in w.items()}, "not finite"),
+        (lambda w: {k: v.to(torch.int8) for k, v in w.items()}, "as int8"),
+        (lambda w: {k: v.flatten() for k, v in w.items()}, r"has shape \[\d+\]"),
+    ],
+)
+def test_an_update_that_is_not_whole_is_refused(copy, change, named):
+    folder = copy("lora")
+    spoil(folder, "adapter_model.bin", change)
+    with pytest.raises(InputError, match=named):
+        list(OriginalSource(recognise(folder)).tensors())
+
+
+@pytest.mark.parametrize("field", [{"r": "4"}, {"r": 0}, {"lora_alpha": 0}, {"target_modules": ["nothing"]}], ids=str)
+def test_a_config_that_does_not_fit_its_update_is_refused(copy, field):
+    folder = copy("lora")
+    edit(folder, "adapter_config.json", **field)
+    with pytest.raises(InputError, match=r"lora"):
+        list(OriginalSource(recognise(folder)).tensors())
+
+
+def test_names_of_a_state_dict_are_read(copy, originals):
+    folder = copy("lora")
+    spoil(folder, "adapter_model.bin", lambda w: {k.replace(".weight", ".default.weight"): v for k, v in w.items()})
+    first, second = (dict(OriginalSource(recognise(path)).tensors()) for path in (originals["lora"], folder))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda w: {k: v.to(torch.int8) for k, v in w.items()}, "whole numbers"),
+        (lambda w: {k: v / 0 for k, v in w.items()}, "not finite"),
+    ],
+)
+def test_other_trained_weights_must_be_numbers(copy, change, named):
+    folder = copy("lora")
+    spoil(folder, "non_lora_trainables.bin", change)
+    with pytest.raises(InputError, match=rf"non_lora_trainables\.bin: .*mm_projector.* {named}"):
+        list(OriginalSource(recognise(folder)).tensors())
+
+
+def test_a_layer_that_the_tower_lacks_is_named(copy):
+    folder = copy("v15_bin")
+    edit(folder, "config.json", mm_vision_select_layer=-9)
+    with pytest.raises(InputError, match="takes layer -9 of a vision tower that has 3"):
+        _ = OriginalSource(recognise(folder)).tower_config

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 
+import pytest
 import torch
 from torch.nn.functional import linear
 from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
+from llava.errors import InputError
+from llava.model.files.tensors import iter_tensors, weight_files
+from llava.model.llava_checkpoints.convert import convert_checkpoint
 from llava.model.llava_checkpoints.format import recognise
 from llava.model.llava_checkpoints.parity import logit_difference
 from llava.model.llava_checkpoints.source import OriginalSource
 from llava.model.llava_checkpoints.to_hf import hf_tensors, write_hf
-from llava.model.llava_checkpoints.weights import iter_tensors, weight_files
+from tests.model.damage import edit_json
 from tests.model.original_checkpoints import HIDDEN, write_shards, write_tower, write_v15
 
 
@@ -74,3 +79,27 @@ def test_one_type_for_all_weights(originals, tmp_path):
     model = LlavaForConditionalGeneration.from_pretrained(tmp_path, dtype="auto")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
     assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float16"
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_head_that_repeats_the_embeddings_it_is_tied_to_is_dropped(originals, tmp_path, kind):
+    folder = shutil.copytree(originals["v15_safetensors"], tmp_path / "source")
+    weights = dict(iter_tensors(weight_files(folder)))
+    for file in folder.glob("model*"):
+        file.unlink()
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    if kind == "qwen2":
+        for layer in range(2):
+            for name in "qkv":
+                weights[f"model.layers.{layer}.self_attn.{name}_proj.bias"] = torch.ones(HIDDEN)
+        edit_json(folder / "config.json", model_type="llava_qwen", architectures=["LlavaQwenForCausalLM"])
+    edit_json(folder / "config.json", tie_word_embeddings=True)
+    write_shards(folder, weights, ".bin")
+    assert convert_checkpoint(folder, tmp_path / "out") <= 1e-4
+    model = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
+    rows = len(weights["model.embed_tokens.weight"])
+    assert torch.equal(model.get_output_embeddings().weight[:rows], weights["model.embed_tokens.weight"])
+    weights["lm_head.weight"] = weights["lm_head.weight"] + 1
+    write_shards(folder, weights, ".bin")
+    with pytest.raises(InputError, match="has tie_word_embeddings, and an lm_head"):
+        convert_checkpoint(folder, tmp_path / "other")

@@ -1,71 +1,16 @@
-"""Reading and writing weights shard by shard."""
+"""Writing weights shard by shard."""
 
 from __future__ import annotations
 
 import json
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
-from llava.errors import InputError
-from llava.model.llava_checkpoints.weights import ShardWriter, iter_tensors, read_tensors, tensor_keys, weight_files
+from llava.model.files.tensors import iter_tensors, weight_files
+from llava.model.llava_checkpoints.weights import ShardWriter
 
 WEIGHTS = {f"layer.{i}": torch.arange(6.0).reshape(2, 3) + i for i in range(5)}
-
-
-def write(folder, suffix, count):
-    from tests.model.original_checkpoints import write_shards
-
-    write_shards(folder, WEIGHTS, suffix, count)
-
-
-@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
-@pytest.mark.parametrize("count", [1, 2])
-def test_every_layout_is_read(tmp_path, suffix, count):
-    write(tmp_path, suffix, count)
-    files = weight_files(tmp_path)
-    assert len(files) == count
-    assert sorted(tensor_keys(files)) == sorted(WEIGHTS)
-    read = dict(iter_tensors(files))
-    assert all(torch.equal(read[key], value) for key, value in WEIGHTS.items())
-
-
-def test_safetensors_win_over_bin(tmp_path):
-    write(tmp_path, ".bin", 1)
-    write(tmp_path, ".safetensors", 1)
-    assert [file.name for file in weight_files(tmp_path)] == ["model.safetensors"]
-    assert weight_files(tmp_path / "nothing") == []
-
-
-def test_a_missing_shard_is_named(tmp_path):
-    write(tmp_path, ".bin", 2)
-    (tmp_path / "pytorch_model-00002-of-00002.bin").unlink()
-    with pytest.raises(InputError, match=r"pytorch_model-00002-of-00002\.bin, which is not there"):
-        weight_files(tmp_path)
-
-
-@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
-def test_a_truncated_file_is_named(tmp_path, suffix):
-    write(tmp_path, suffix, 1)
-    [file] = weight_files(tmp_path)
-    file.write_bytes(file.read_bytes()[:-40])
-    with pytest.raises(InputError, match="damaged or incomplete"):
-        tensor_keys([file])
-
-
-def test_a_bin_file_with_code_is_not_opened(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "touched"), "w"))
-
-    torch.save({"weight": Evil()}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(InputError, match="holds more than tensors"):
-        read_tensors(tmp_path / "pytorch_model.bin")
-    assert not (tmp_path / "touched").exists()
-    torch.save([torch.ones(1)], tmp_path / "list.bin")
-    with pytest.raises(InputError, match="dictionary of tensors"):
-        read_tensors(tmp_path / "list.bin")
 
 
 def test_the_writer_makes_shards_and_an_index(tmp_path):

@@ -1,0 +1,61 @@
+"""The processor of an HF-native LLaVA: it must count as many positions for a picture as the tower gives features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llava.errors import InputError
+from llava.model.failures import explain_loading
+
+EXTRA_POSITIONS = {"clip_vision_model": 1, "siglip_vision_model": 0}
+"""How many positions a tower has beside its patches."""
+
+
+def complete_processor(processor: Any, config: Any) -> None:
+    """Give a LLaVA processor saved by an old transformers what it lacks of the values it counts picture positions with.
+
+    Files of one version have all three, of another two or none, and the default of the third is CLIP's no more than
+    by chance. The tower knows: CLIP's has one position beside its patches, SigLIP's none.
+    """
+    tower: Any = getattr(config, "vision_config", None)
+    if not hasattr(processor, "patch_size") or not hasattr(tower, "patch_size"):
+        return
+    if processor.patch_size is None:
+        processor.patch_size = tower.patch_size
+    if processor.vision_feature_select_strategy is None:
+        processor.vision_feature_select_strategy = getattr(config, "vision_feature_select_strategy", "default")
+    if tower.model_type in EXTRA_POSITIONS:
+        processor.num_additional_image_tokens = EXTRA_POSITIONS[tower.model_type]
+
+
+def check_picture_positions(name: str, processor: Any, config: Any) -> None:
+    """Check on one picture that a LLaVA's processor counts as many positions as the tower gives features.
+
+    Otherwise the first picture would end the run. Towers of other families are left alone.
+
+    Raises:
+        InputError: When the two differ, or the picture comes out in another size than the tower takes.
+    """
+    from PIL import Image
+
+    tower: Any = getattr(config, "vision_config", None)
+    extra = EXTRA_POSITIONS.get(getattr(tower, "model_type", ""))
+    if config.model_type != "llava" or extra is None:
+        return
+    with explain_loading(f"the processor of model {name}", "mend its processor_config.json"):
+        probe = processor(text=processor.image_token, images=Image.new("RGB", (48, 40)), return_tensors="pt")
+        counted = int((probe["input_ids"] == config.image_token_id).sum())
+        size = tuple(probe["pixel_values"].shape)
+    wanted = (1, tower.num_channels, tower.image_size, tower.image_size)
+    if size != wanted:
+        raise InputError(
+            f"the processor of model {name} makes pictures of shape {list(size)}, its vision tower takes "
+            f"{list(wanted)}; mend the sizes in its processor_config.json or preprocessor_config.json"
+        )
+    dropped = int(getattr(config, "vision_feature_select_strategy", "default") == "default")
+    features = (tower.image_size // tower.patch_size) ** 2 + extra - dropped
+    if counted != features:
+        raise InputError(
+            f"the processor of model {name} counts {counted} positions for a picture, its vision tower gives "
+            f"{features}; mend patch_size and vision_feature_select_strategy in its processor_config.json"
+        )

@@ -1,0 +1,78 @@
+"""Generate and score from the command line, with other people's guards in both places."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from llava.cli.app import main
+from llava.constants import REFUSAL
+from llava.eval.run.environment import ROUNDING, ROUNDING_VARIABLE
+from llava.eval.run.records import load_records
+from llava.files import write_jsonl
+from llava.protector.guards.forms import FORMS
+from tests.model.chat_server import ChatServer
+from tests.tiny_guards import SAFE, UNSAFE, name_guard
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """Round as a new process would, so that none need be started."""
+    monkeypatch.setenv(ROUNDING_VARIABLE, ROUNDING)
+
+
+@pytest.fixture
+def questions(tmp_path):
+    write_jsonl(tmp_path / "mine.jsonl", [{"prompt": "How?", "id": str(i)} for i in range(4)])
+    return tmp_path / "mine.jsonl"
+
+
+def generate(server: ChatServer, questions, output, *more) -> int:
+    served = ("--model", "tiny", "--endpoint", server.url, "--concurrency", "1", "--benchmark", str(questions))
+    return main(["generate", *served, "--output", str(output), "--device", "cpu", "--dtype", "float32", *more])
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_a_guard_model_of_each_family_guards_a_run_and_judges_it(tmp_path, capsys, questions, tiny_guard, form):
+    output = tmp_path / "run"
+    spec = name_guard(form, tiny_guard(form))
+    said = iter([UNSAFE, SAFE, UNSAFE, SAFE])
+    with ChatServer(lambda request: next(said)) as server:
+        assert generate(server, questions, output, "--detector", spec) == 0, capsys.readouterr().err
+    records = load_records(output)
+    for record in records:
+        harmful = record.response == UNSAFE
+        assert record.guard.flagged is harmful
+        assert record.guard.text == (REFUSAL if harmful else SAFE)
+        assert (record.guard.harm_score > 0.8) is harmful
+        assert record.guard.failure is None
+    assert main(["score", str(output), "--judge", spec, "--judge", "detector", "--device", "cpu"]) == 0
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["judge"] == f"guard:{tiny_guard(form)}"
+    for side, rate in (("unprotected", 0.5), ("protected", 0.0)):
+        assert summary["overall"][side]["attack_success_rate"] == rate
+        assert summary["judges"][f"detector:{spec}"]["overall"][side]["attack_success_rate"] == rate
+    assert summary["detector"] == spec
+    assert sum("flatters the protector" in warning for warning in summary["warnings"]) == 2
+
+
+def test_several_guards_and_a_detoxifier_guard_a_run(
+    tmp_path, capsys, questions, tiny_llava, tiny_guard, tiny_detector, tiny_detoxifier, tiny_lm
+):
+    spec = f"any({tiny_detector}, guard:{tiny_guard('llama_guard')})"
+    output = tmp_path / "run"
+    command = ["generate", "--model", str(tiny_llava), "--benchmark", str(questions), "--output", str(output)]
+    command += ["--detector", spec, "--detoxifier", str(tiny_detoxifier), "--detoxifier-base", str(tiny_lm)]
+    command += ["--device", "cpu", "--dtype", "float32", "--max-new-tokens", "6", "--threshold", "0.01"]
+    assert main(command) == 0, capsys.readouterr().err
+    run = json.loads((output / "run.json").read_text())
+    assert run["fingerprint"]["detector"]["name"] == spec
+    assert len(run["fingerprint"]["detector"]["members"]) == 2
+    assert run["threshold"] == 0.01
+    assert all(record.guard.failure is None for record in load_records(output))
+    assert main(["score", str(output), "--judge", f"guard:{tiny_guard('llama_guard')}"]) == 0
+    summary = json.loads((output / "summary.json").read_text())
+    assert any("flatters the protector" in warning for warning in summary["warnings"])
+    assert main([*command, "--detector", f"all{spec[3:]}"]) == 2
+    assert "detector any(" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""A LLaVA's processor counts as many positions as the tower gives features, or the model does not load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from llava.errors import InputError
+from llava.model.loading import load_mllm, load_processor
+from tests.model.damage import edit_json
+
+COUNTING = ("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens")
+
+
+@pytest.fixture
+def copy(tiny_llava, tmp_path):
+    return shutil.copytree(tiny_llava, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("absent", [COUNTING, COUNTING[2:], COUNTING[:1], COUNTING[1:]], ids=str)
+def test_what_old_files_lack_is_filled_in_from_the_tower(copy, absent):
+    edit_json(copy / "processor_config.json", **dict.fromkeys(absent, ...))
+    model = load_mllm(copy, device="cpu")
+    processor = model.processor
+    assert [getattr(processor, name) for name in COUNTING] == [16, "default", 1]
+    assert model.generate(["Hi"], [Image.new("RGB", (30, 20))], max_new_tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"patch_size": 8}, "counts 16 positions for a picture, its vision tower gives 4"),
+        ({"vision_feature_select_strategy": "full"}, "counts 5 positions for a picture, its vision tower gives 4"),
+        ({"patch_size": "16"}, "cannot be loaded"),
+        ({"patch_size": 0}, "cannot be loaded"),
+    ],
+)
+def test_a_processor_that_counts_otherwise_is_refused(copy, changes, named):
+    edit_json(copy / "processor_config.json", **changes)
+    with pytest.raises(InputError, match=named):
+        load_processor(str(copy), "tiny")
+
+
+def test_pictures_of_another_size_are_refused(copy):
+    path = copy / "processor_config.json"
+    config = json.loads(path.read_text())
+    config["image_processor"]["crop_size"] = {"height": 64, "width": 64}
+    path.write_text(json.dumps(config))
+    with pytest.raises(
+        InputError, match=r"makes pictures of shape \[1, 3, 64, 64\], its vision tower takes \[1, 3, 32, 32\]"
+    ):
+        load_processor(str(copy), "tiny")
