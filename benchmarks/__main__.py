@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from benchmarks.measurement import Measurement
-from llava.errors import InputError
 from llava.eval.run.environment import fix_rounding
 from llava.files import write_json
+from llava.places import check_output_file
+from llava.process import report_errors
 
 BENCHMARKS = {
     "evaluation": "benchmarks.evaluation",
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measure what was asked and write a list of `{name, ours, baseline, ratio, goal, holds, unit, repeats}`.
 
     Returns:
-        Exit code: 0 when all was measured, whether the goals hold or not; 2 on input that cannot be used.
+        Exit code: 0 when all was measured, whether the goals hold or not; 2 on bad input, 1 on a failure.
     """
     fix_rounding()  # before any benchmark brings torch in, so that runs may stay in this process
     modules = {name: cast(BenchmarkModule, import_module(module)) for name, module in BENCHMARKS.items()}
@@ -46,14 +47,16 @@ def main(argv: list[str] | None = None) -> int:
     for name, module in modules.items():
         module.add_arguments(parser.add_argument_group(name))
     options = parser.parse_args(argv)
-    rows = []
-    try:
+    rows: list[dict[str, Any]] = []
+
+    def measure() -> None:
+        check_output_file(options.output)
         for name in options.only or modules:
-            rows += [measurement.to_dict() for measurement in modules[name].measure(options)]
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    write_json(options.output, rows)
+            rows.extend(measurement.to_dict() for measurement in modules[name].measure(options))
+        write_json(options.output, rows)
+
+    if (code := report_errors(measure)) != 0:
+        return code
     for row in rows:
         holds = "holds" if row["holds"] else "does not hold"
         print(

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -73,6 +74,27 @@ def explain_writing(path: str | Path) -> Iterator[None]:
         if error.errno in FULL_DISK:
             raise FailedRunError(f"{path} could not be written ({reason}); free space on that disk") from None
         raise InputError(f"output {path} cannot be written ({reason}); choose another place") from None
+
+
+def describe_os_error(error: BaseException) -> str | None:
+    """Return an error of the operating system as one line; None for any other, or one of which nobody knows the file.
+
+    Libraries in Rust (safetensors, tokenizers) have exceptions of their own and name the error at their end.
+
+    Example:
+        >>> describe_os_error(PermissionError(13, "Permission denied", "/there/x"))
+        '/there/x cannot be used (Permission denied); check the path and its permissions'
+        >>> describe_os_error(Exception("Error while serializing: No space left on device (os error 28)"))
+        'a file could not be written (No space left on device); free space on that disk'
+    """
+    named = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(named[1]) if named else None
+    if number is None:
+        return None
+    path, reason = getattr(error, "filename", None), os.strerror(number)
+    if number in FULL_DISK:
+        return f"{path or 'a file'} could not be written ({reason}); free space on that disk"
+    return None if path is None else f"{path} cannot be used ({reason}); check the path and its permissions"
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:

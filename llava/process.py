@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and a process with threads which nobody waits for."""
+"""How a command ends: its error in one line, its exit code, and threads which nobody waits for."""
 
 from __future__ import annotations
 
@@ -9,10 +9,26 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from llava.errors import FailedRunError, InputError
+from llava.files import describe_os_error
+
+BAD_INPUT, FAILED = 2, 1
+"""Exit codes: what the user gave cannot be used; the input was fine and the run failed all the same."""
+
+
+def describe_failure(error: Exception) -> tuple[str, int] | None:
+    """Return the line and the exit code of an error that a user can do something about; None for a defect.
+
+    Bad input and failed runs say what is wrong themselves. The last net is for the operating system: a full disk, a
+    folder that was made read-only in between.
+    """
+    if isinstance(error, InputError):
+        return str(error), BAD_INPUT
+    line = str(error) if isinstance(error, FailedRunError) else describe_os_error(error)
+    return None if line is None else (line, FAILED)
 
 
 def report_errors(command: Callable[[], object]) -> int:
-    """Run what a script does; bad input and a failed run become one line on stderr.
+    """Run what a command does, and turn an error that a user can do something about into one line on stderr.
 
     Args:
         command: Does the work; what it returns is left aside.
@@ -22,9 +38,13 @@ def report_errors(command: Callable[[], object]) -> int:
     """
     try:
         command()
-    except (FailedRunError, InputError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
+    except Exception as error:
+        failure = describe_failure(error)
+        if failure is None:
+            raise
+        line, code = failure
+        print(f"error: {line}", file=sys.stderr)
+        return code
     return 0
 
 

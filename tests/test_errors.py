@@ -13,8 +13,9 @@ def test_input_error_is_exit_code_two(capsys, tmp_path):
 
 
 def test_failed_self_check_is_exit_code_one(capsys, tmp_path, tiny_lm, tiny_detector):
-    """A tolerance that nothing can meet makes a sound merge fail its check."""
-    words = ["merge", "--base", tiny_lm, "--adapter", tiny_detector, "--output", tmp_path / "out", "--tolerance", "-1"]
+    """A tolerance that rounded weights cannot meet makes a sound merge fail its check."""
+    words = ["merge", "--base", tiny_lm, "--adapter", tiny_detector, "--output", tmp_path / "out", "--tolerance", "0"]
+    words += ["--dtype", "bfloat16"]
     assert main([str(word) for word in words]) == 1
     err = capsys.readouterr().err
     assert len(err.strip().splitlines()) == 1

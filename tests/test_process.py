@@ -40,3 +40,36 @@ def test_what_a_user_can_mend_is_one_line(capsys, error, code):
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(IndexError):
         report_errors(lambda: [][0])
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            PermissionError(13, "x", "/there/f"),
+            "/there/f cannot be used (Permission denied); check the path and its permissions",
+        ),
+        (OSError(28, "x"), "a file could not be written (No space left on device); free space on that disk"),
+        (
+            RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            "a file could not be written (No space left on device); free space on that disk",
+        ),
+    ],
+)
+def test_an_error_of_the_operating_system_is_one_line(capsys, error, line):
+    def fail():
+        raise error
+
+    assert report_errors(fail) == 1
+    assert capsys.readouterr().err == f"error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionRefusedError(111, "x"), OSError("no tokenizer found"), ValueError("(os error)")]
+)
+def test_what_names_no_file_is_no_error_of_the_operating_system(error):
+    def fail():
+        raise error
+
+    with pytest.raises(type(error)):
+        report_errors(fail)

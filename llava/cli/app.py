@@ -11,10 +11,10 @@ import typer
 
 from llava import __version__
 from llava.cli import evaluate, machine, models, protect
+from llava.cli.command import CheckedCommand
 from llava.cli.config import join_lists
-from llava.errors import FailedRunError, InputError
-from llava.process import end_process, leave
-from llava.terminal import clean_text
+from llava.errors import to_one_line
+from llava.process import describe_failure, end_process, leave
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -48,13 +48,13 @@ for _command in (
     *(models.merge, models.convert),
     *(machine.quickstart, machine.doctor),
 ):
-    app.command()(_command)
+    app.command(cls=CheckedCommand)(_command)
 for _name, _train in (
     ("train-detector", models.train_detector),
     ("train-detoxifier", models.train_detoxifier),
     ("train-llava", models.train_llava),
 ):
-    app.command(_name, context_settings=PASS_THROUGH)(_train)
+    app.command(_name, cls=CheckedCommand, context_settings=PASS_THROUGH)(_train)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,13 +71,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = join_lists(sys.argv[1:] if argv is None else argv)
     try:
         result: Any = app(args=arguments, standalone_mode=False, prog_name="mllm-protector")
-    except InputError as error:
-        return _fail(str(error), 2)
-    except FailedRunError as error:
-        return _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return _end_interrupted()
     except Exception as error:
+        if (failure := describe_failure(error)) is not None:
+            return _fail(*failure)
         # Typer's own usage errors carry their message and code; its class has moved between versions.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             return _fail(f"{error.format_message()} (see --help)", 2)
@@ -97,7 +95,7 @@ def _end_interrupted() -> int:
 
 def _fail(message: str, code: int) -> int:
     """Print one line to stderr and return the exit code."""
-    print(f"error: {clean_text(' '.join(message.split()))}", file=sys.stderr)
+    print(f"error: {to_one_line(message)}", file=sys.stderr)
     return code
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from llava.bounds import check_bounds
 from llava.errors import InputError
 from llava.options import read_options, split_items, to_word, unquote
 
@@ -97,7 +98,7 @@ def parse_prices(text: str | None) -> tuple[float, float] | None:
     """Read `--prices IN,OUT`.
 
     Raises:
-        InputError: When it is not two numbers.
+        InputError: When it is not two numbers of at least 0.
     """
     if text is None:
         return None
@@ -105,4 +106,17 @@ def parse_prices(text: str | None) -> tuple[float, float] | None:
         price_in, price_out = map(float, text.split(","))
     except ValueError:
         raise InputError(f"--prices {text} is not two numbers; write e.g. 2.50,10") from None
-    return price_in, price_out
+    return check_bounds("prices", price_in), check_bounds("prices", price_out)
+
+
+def parse_batch_size(text: str) -> int | str:
+    """Return a batch size as a number; `auto`, and what is no number, stay as they are.
+
+    Example:
+        >>> parse_batch_size("8"), parse_batch_size("auto"), parse_batch_size("²")
+        (8, 'auto', '²')
+    """
+    try:
+        return int(text)
+    except ValueError:
+        return text

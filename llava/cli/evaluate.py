@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llava.cli.config import parse_prices, split_list, split_specs
+from llava.cli.config import parse_batch_size, parse_prices, split_list, split_specs
 from llava.cli.options import (
     Attention,
     Config,
@@ -79,7 +79,7 @@ def generate(
     for part in ("detector", "detoxifier"):
         options[part] = None if options[part] in ("none", "") else options[part]
     options["image_types"], options["scenarios"] = split_list(image_types), split_list(scenarios, at_blanks=False)
-    options["batch_size"] = int(batch_size) if batch_size.lstrip("-").isdigit() else batch_size
+    options["batch_size"] = parse_batch_size(batch_size)
     typer.echo(run_generation(GenerationSettings(**options)))
 
 
@@ -130,7 +130,10 @@ def compare(
     """Put scored runs side by side, each tested against the first."""
     from llava.eval.report.comparison import compare_runs, print_comparison, render_comparison
     from llava.files import write_text_atomic
+    from llava.places import check_output_file
 
+    if output is not None:
+        check_output_file(output)
     rows = compare_runs(folders)
     if output is not None:
         write_text_atomic(output, render_comparison(rows))

@@ -14,7 +14,7 @@ def quickstart(
     output: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("quickstart-output"),
     num_processes: Annotated[int | None, typer.Option(help="Processes that share the work [detected].")] = None,
     limit: Annotated[int | None, typer.Option(help="Ask at most so many questions.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response in tokens.")] = 32,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest response in tokens.")] = 32,
     config: Config = None,
 ) -> None:
     """Run the embedded model on the sample benchmark, unprotected and protected, and open the comparison."""

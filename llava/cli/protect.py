@@ -28,7 +28,7 @@ def detect(
     detector: Detector = "embedded",
     detector_base: DetectorBase = None,
     threshold: Threshold = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Texts a forward pass.")] = 16,
     device: Device = None,
     dtype: Dtype = "auto",
     attn_implementation: Attention = None,
@@ -42,13 +42,10 @@ def detect(
     from llava.model.options import take_options
     from llava.places import check_output_file
     from llava.protector.guard import build_guard
-    from llava.protector.guards.base import check_threshold
     from llava.protector.jsonl import detect_rows, read_responses, write_rows
 
     rows = read_responses(input)
     check_output_file(output)
-    if threshold is not None:
-        check_threshold(threshold, "--threshold")
     guard = build_guard(detector, take_options(options), batch_size=batch_size)
     done = write_rows(output, detect_rows(guard, rows, threshold), len(rows), "detect")
     typer.echo(f"{output}: {sum(row['flagged'] for row in done)} of {len(done)} responses flagged")
@@ -59,8 +56,8 @@ def detoxify(
     output: Annotated[Path, typer.Option(help="JSONL to write: the rows with detoxified.")],
     detoxifier: Annotated[str, typer.Option(help="Detoxifier: 'embedded', a folder or a hub id.")] = "embedded",
     detoxifier_base: DetoxifierBase = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 8,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest rewrite in tokens.")] = 256,
+    batch_size: Annotated[int, typer.Option(help="Texts a forward pass.")] = 8,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest rewrite in tokens.")] = 256,
     device: Device = None,
     dtype: Dtype = "auto",
     attn_implementation: Attention = None,
@@ -98,7 +95,7 @@ def calibrate(
         Path | None, typer.Option(help="Folder to make: the calibrated copy; of a guard that is none of ours, a file.")
     ] = None,
     in_place: Annotated[bool, typer.Option("--in-place", help="Change the detector's own folder instead.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Texts a forward pass.")] = 16,
     device: Device = None,
     dtype: Dtype = "auto",
     attn_implementation: Attention = None,

@@ -87,22 +87,23 @@ class Question:
         }
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any], where: str = "question") -> Question:
+    def from_dict(cls, row: dict[str, Any], where: str = "question", remedy: str = "mend it") -> Question:
         """Rebuild a question from its JSON form.
 
         Args:
             row: The JSON form.
             where: File and line, for messages.
+            remedy: What the user can do, for messages.
 
         Raises:
-            InputError: When a field is missing or of another type.
+            InputError: When a field is absent or of another type.
         """
-        fields = Fields(row, where)
+        fields = Fields(row, where, remedy)
         return cls(
             benchmark=fields.text("benchmark"),
             scenario=fields.text("scenario"),
             id=fields.text("id"),
-            image_type=ImageType(fields.text("image_type", choices=[kind.value for kind in ImageType])),
+            image_type=ImageType(fields.text("image_type", choices=[each.value for each in ImageType])),
             prompt=fields.text("prompt"),
             image=fields.text("image", None),
             harmful=fields.flag("harmful", True),
@@ -126,14 +127,10 @@ class GuardFailure:
         return {"part": self.part, "error": self.error, "message": self.message}
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any], where: str = "guard result") -> GuardFailure:
-        """Rebuild a failure from its JSON form; `where` is its file and line, for messages.
-
-        Raises:
-            InputError: When a field is missing or of another type.
-        """
-        fields = Fields(row, where)
-        return cls(fields.text("part"), fields.text("error"), fields.text("message"))
+    def from_dict(cls, row: dict[str, Any], where: str = "failure", remedy: str = "mend it") -> GuardFailure:
+        """Rebuild a failure from its JSON form; what is raised is as for a question."""
+        fields = Fields(row, where, remedy)
+        return cls(part=fields.text("part"), error=fields.text("error"), message=fields.text("message"))
 
 
 @dataclass(frozen=True)
@@ -168,13 +165,9 @@ class GuardResult:
         }
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any], where: str = "guard result") -> GuardResult:
-        """Rebuild a guard result from its JSON form; `where` is its file and line, for messages.
-
-        Raises:
-            InputError: When a field is missing or of another type.
-        """
-        fields = Fields(row, where)
+    def from_dict(cls, row: dict[str, Any], where: str = "guard result", remedy: str = "mend it") -> GuardResult:
+        """Rebuild a guard result from its JSON form; what is raised is as for a question."""
+        fields = Fields(row, where, remedy)
         failure = fields.mapping("failure", None)
         if "harm_score" not in fields:
             raise fields.refuse("harm_score", "a number from 0 to 1, or null")
@@ -183,9 +176,9 @@ class GuardResult:
             original_text=fields.text("original_text"),
             harm_score=fields.number("harm_score", None, least=0, most=1),
             flagged=fields.flag("flagged"),
-            action=Action(fields.text("action", choices=[action.value for action in Action])),
+            action=Action(fields.text("action", choices=[each.value for each in Action])),
             reason=fields.text("reason", None),
-            failure=GuardFailure.from_dict(failure, where) if failure is not None else None,
+            failure=None if failure is None else GuardFailure.from_dict(failure, f"{where}, 'failure'", remedy),
         )
 
 
@@ -224,20 +217,17 @@ class Record:
         }
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any], where: str = "record") -> Record:
-        """Rebuild a record from its JSON form; `where` is its file and line, for messages.
-
-        Raises:
-            InputError: When a field is missing or of another type.
-        """
-        fields = Fields(row, where)
+    def from_dict(cls, row: dict[str, Any], where: str = "record", remedy: str = "mend it") -> Record:
+        """Rebuild a record from its JSON form; what is raised is as for a question."""
+        fields = Fields(row, where, remedy)
         guard = fields.mapping("guard", None)
-        seconds = Fields(fields.mapping("seconds", None) or {}, where)
+        seconds = fields.mapping("seconds", None) or {}
+        stages = Fields(seconds, f"{where}, 'seconds'", remedy)
         return cls(
-            question=Question.from_dict(row, where),
+            question=Question.from_dict(row, where, remedy),
             response=fields.text("response"),
-            guard=GuardResult.from_dict(guard, where) if guard is not None else None,
-            seconds={name: seconds.number(name, least=0) for name in seconds.values},
+            guard=None if guard is None else GuardResult.from_dict(guard, f"{where}, 'guard'", remedy),
+            seconds={stage: stages.number(stage, least=0) for stage in seconds},
             refusal=fields.text("refusal", None),
             unanswered=fields.text("unanswered", None),
         )
@@ -259,17 +249,9 @@ class Verdict:
         return {"judge": self.judge, "unsafe": self.unsafe, "score": self.score}
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any], where: str = "verdict") -> Verdict:
-        """Rebuild a verdict from its JSON form.
-
-        Args:
-            row: The JSON form.
-            where: File and line, for messages.
-
-        Raises:
-            InputError: When a field is missing or of another type.
-        """
-        fields = Fields(row, where)
+    def from_dict(cls, row: dict[str, Any], where: str = "verdict", remedy: str = "mend it") -> Verdict:
+        """Rebuild a verdict from its JSON form; what is raised is as for a question."""
+        fields = Fields(row, where, remedy)
         if "unsafe" not in fields:
             raise fields.refuse("unsafe", "true, false or null")
         return cls(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from llava.bounds import flag
 from llava.errors import InputError
 from llava.model.devices import DTYPE_NAMES, pick_device, pick_dtype
 
@@ -121,16 +122,6 @@ class LoadOptions:
 
 LOAD_OPTIONS = tuple(field.name for field in fields(LoadOptions))
 """Names of all options."""
-
-
-def flag(name: str) -> str:
-    """Return the command-line flag of a setting.
-
-    Example:
-        >>> flag("max_new_tokens")
-        '--max-new-tokens'
-    """
-    return "--" + name.replace("_", "-")
 
 
 def collect_options(options: LoadOptions | None, keywords: Mapping[str, Any]) -> LoadOptions:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llava.bounds import check_bounds
 from llava.errors import InputError
 from llava.files import write_json
 from llava.model.options import LoadOptions, collect_options
-from llava.places import check_output_file
+from llava.places import check_new_folder, check_output_file, check_output_folder
 from llava.protector.calibration import Calibration, calibrate_scores, change_temperature, choose_threshold
 from llava.protector.guard import build_guard, is_own_detector
 from llava.protector.guards.base import score_responses
@@ -70,8 +71,7 @@ def calibrate_detector(
     from llava.protector.checkpoints import open_checkpoint
     from llava.protector.detector import HarmDetector
 
-    if not 0 <= false_positive_rate < 1:
-        raise InputError(f"--false-positive-rate is {false_positive_rate}; it must be in [0, 1)")
+    check_bounds("false_positive_rate", false_positive_rate)
     chosen = collect_options(options, keywords)
     folder = open_checkpoint("detector", detector, chosen.base).folder if is_own_detector(detector) else None
     if folder is not None:
@@ -153,8 +153,11 @@ def check_target(folder: Path, named: Path, output: Path | None, in_place: bool)
     if output is None:
         if not named.expanduser().is_dir():
             raise InputError(f"--in-place needs a detector in a folder of yours, not {named}; use --output")
-    elif output.is_file() or (output.is_dir() and any(output.iterdir())):
+        check_output_folder(folder)
+    elif output.is_dir() and any(output.iterdir()):
         raise InputError(f"--output {output} exists already; choose a new folder, or --in-place")
+    else:
+        check_new_folder(output)
 
 
 def check_report_file(detector: str, output: Path | None, in_place: bool) -> None:

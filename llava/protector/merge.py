@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llava.bounds import check_bounds
 from llava.errors import InputError
 from llava.model.adapters import MergeError, check_adapter, load_adapter, read_adapter_config
 from llava.model.embedded.stack import BASE_ID, EMBEDDED, resolve_base_name
@@ -65,6 +66,7 @@ def merge_adapter(
     from llava.model.devices import pick_dtype
 
     output = Path(output)
+    check_bounds("tolerance", tolerance)
     check_new_folder(output)
     folder = fetch(adapter, "adapter", "check the path or the hub id")
     kind, config = find_kind(folder)

@@ -21,6 +21,8 @@ from llava.files import write_text_atomic
 from llava.model.adapter_check import check_resumable
 from llava.model.devices import pick_device, pick_dtype
 from llava.model.language_model import language_model_folder
+from llava.places import check_output_folder
+from llava.process import report_errors
 from llava.protector.classifier import HarmClassifier
 from llava.protector.config import ProtectorConfig
 from llava.protector.merge import to_sequence_classifier
@@ -36,7 +38,7 @@ SETTLING_SECONDS = 0.5
 
 
 def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] | None) -> int:
-    """Run a training command and turn bad input into one line on stderr and exit code 2.
+    """Run a training command; what the user can mend is one line on stderr (exit codes as `report_errors`).
 
     A process group that the training made is left; that of the program which called us stays.
     """
@@ -44,13 +46,7 @@ def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] |
     ours = not in_group()
     if ours and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         import_before_group()
-    try:
-        train(argv)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    else:
-        code = 0
+    code = report_errors(lambda: train(argv))
     # After an error the others may still be busy, and NCCL's groups are left together.
     if ours and (code == 0 or (in_group() and torch.distributed.get_backend() == "gloo")):
         leave_group()
@@ -146,8 +142,7 @@ def prepare_output(folder: str, resume: bool) -> Path | None:
     if not folder:
         raise InputError("--output-dir is missing; give a folder for the checkpoint")
     path = Path(folder)
-    if path.is_file():
-        raise InputError(f"--output-dir {folder} is a file; give a folder")
+    check_output_folder(path)
     if resume:
         return newest_checkpoint(path)
     # Only one process looks: it may itself have begun to write when another gets here.

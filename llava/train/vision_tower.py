@@ -28,6 +28,7 @@ from llava.model.embedded.base_lm import BASE_ID, resolve_base_name
 from llava.model.embedded.reading_tower import ReadingTowerConfig
 from llava.model.embedded.stack import CHAT_TEMPLATE, EMBEDDED
 from llava.model.quiet import quiet_transformers
+from llava.places import check_output_folder
 from llava.process import end_process
 from llava.train.arguments import RESOLVED_NAME, parse_arguments
 from llava.train.base import run_entry_point
@@ -187,6 +188,7 @@ def train(argv: list[str] | None) -> None:
     output = Path(run.output_dir)
     if not run.output_dir:
         raise InputError("--output-dir is missing; give a folder for the weights")
+    check_output_folder(output)
     if output.is_dir() and any(output.iterdir()) and not run.resume:
         raise InputError(f"--output-dir {output} is not empty; add --resume to go on, or choose another folder")
     if run.resume and not (output / CHECKPOINT_NAME).is_file():

@@ -82,10 +82,10 @@ def test_detoxify_rewrites_all_but_rows_found_harmless(capsys, tmp_path, tiny_de
     ("content", "words"),
     [
         ('{"response": "x"}\n{"respons', ["line 2", "JSON"]),
-        ('{"text": "x"}\n', ["line 1", "response"]),
+        ('{"reply": "x"}\n', ["line 1", "response"]),
         ('{"response": 3}\n', ["line 1", "response"]),
         ('{"response": "x", "prompt": 4}\n', ["line 1", "prompt"]),
-        ("[1]\n", ["line 1", "object"]),
+        ("[1]\n", ["row 1", "object"]),
         ("", ["no rows"]),
         (b"\xff\xfe", ["UTF-8"]),
     ],
@@ -149,7 +149,7 @@ def test_config_file_gives_defaults_and_flags_win(capsys, tmp_path, responses, t
 
 @pytest.mark.parametrize(
     ("content", "word"),
-    [("tresh: 1\n", "tresh"), ("- a\n", "option: value"), ("a: [\n", "YAML"), (None, "cannot be read")],
+    [("tresh: 1\n", "tresh"), ("- a\n", "option: value"), ("a: [\n", "YAML"), (None, "does not exist")],
 )
 def test_bad_config_file(capsys, tmp_path, content, word):
     config = tmp_path / "c.yaml"

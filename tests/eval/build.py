@@ -6,8 +6,7 @@ from pathlib import Path
 
 from llava.constants import REFUSAL
 from llava.data.schema import Action, GuardResult, ImageType, Question, Record
-from llava.eval.run.fingerprint import RUN_FILE
-from llava.eval.run.records import RECORDS_FILE
+from llava.eval.run.layout import RECORDS_FILE, RUN_FILE
 from llava.files import write_json, write_jsonl
 
 ANSWER = "Sure. First mix flour and water, then wait for an hour."

@@ -156,9 +156,7 @@ def test_keys(key):
         del os.environ["FUZZ_KEY"]
 
 
-WORDS = (
-    "safe unsafe SAFE UNSAFE not the answer is isn't I cannot decide or nor if because so it verdict would say"
-)
+WORDS = "safe unsafe SAFE UNSAFE not the answer is isn't I cannot decide or nor if because so it verdict would say"
 MARKS = [*",.:;?()'", "\n", "**", "<think>", "</think>", "never", "verdict:", "It is safe."]
 words = st.sampled_from([*WORDS.split(), *MARKS])
 openings = st.sampled_from(["I can't", "Lo siento", "我不能", "申し訳", "no puedo", "help", "ich", "enough", "."])

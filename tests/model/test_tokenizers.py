@@ -1,4 +1,4 @@
-"""Tokenizers: the one that is loaded, tokens that the network has no row for, and the lock under which threads share it."""
+"""Tokenizers: the one that is loaded, tokens that the network has no row for, the lock under which threads share it."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ from llava.data.benchmarks.sample import SAMPLE_FOLDER
 from llava.data.sample_making.scenes import SIDE, draw_scene
 from llava.data.typography import render_sd_typo, render_typo
 from llava.files import write_json, write_jsonl
+from llava.places import check_output_folder
+from llava.process import report_errors
 
 QUESTIONS = Path(__file__).with_name("questions.yaml")
 
@@ -30,6 +32,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=SAMPLE_FOLDER, help="folder to write (default: %(default)s)")
     folder = parser.parse_args(argv).output
+    return report_errors(lambda: make_benchmark(folder))
+
+
+def make_benchmark(folder: Path) -> None:
+    """Draw and write the sample benchmark.
+
+    Raises:
+        InputError: When the folder cannot be written to; nothing is drawn then.
+    """
+    check_output_folder(folder)
     questions = yaml.safe_load(QUESTIONS.read_text(encoding="utf-8"))
     for scenario, entries in questions["risky"].items():
         write_json(folder / QUESTION_FOLDER / f"{scenario}.json", {str(i): build_row(e) for i, e in enumerate(entries)})
@@ -38,7 +50,6 @@ def main(argv: list[str] | None = None) -> int:
     write_jsonl(folder / "benign.jsonl", build_benign(questions["benign"], folder))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 2**20:.2f} MiB")
-    return 0
 
 
 def build_row(entry: dict[str, str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from llava.eval.report.tables import (
 )
 from llava.eval.run.records import load_records
 from llava.eval.scoring.metrics import mcnemar_p
-from llava.eval.scoring.scoring import read_summary
+from llava.eval.scoring.summary import read_summary
 from llava.eval.scoring.verdicts import load_verdicts
 
 if TYPE_CHECKING:

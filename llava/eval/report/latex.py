@@ -17,6 +17,13 @@ LATEX_ESCAPES = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # Behind the end of a row they would be read as its options.
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
 }
 
 
@@ -55,10 +62,11 @@ def latex_row(name: str, groups: list[dict[str, Any] | None], sides: tuple[str, 
 
 
 def escape_latex(text: str) -> str:
-    """Return `text` so that LaTeX prints it.
+    """Return `text` so that LaTeX prints it, in one line; a character that cannot be printed becomes a question mark.
 
     Example:
         >>> escape_latex("01-Illegal_Activitiy & 5%")
         '01-Illegal\\\\_Activitiy \\\\& 5\\\\%'
     """
-    return "".join(LATEX_ESCAPES.get(letter, letter) for letter in text)
+    line = " ".join(text.split())
+    return "".join(LATEX_ESCAPES.get(letter, letter if letter.isprintable() else "?") for letter in line)

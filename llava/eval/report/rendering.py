@@ -16,16 +16,14 @@ from llava.eval.report.tables import (
 )
 from llava.eval.report.view import build_view
 from llava.eval.run.fingerprint import read_run
+from llava.eval.run.layout import LATEX_FILE, MARKDOWN_FILE, REPORT_FILE, check_outputs
 from llava.eval.run.records import load_records
-from llava.eval.scoring.scoring import read_summary
+from llava.eval.scoring.summary import read_summary
 from llava.eval.scoring.verdicts import load_verdicts
 from llava.files import write_text_atomic
 
 __all__ = ["print_summary", "render_report"]
 
-REPORT_FILE = "report.html"
-MARKDOWN_FILE = "report.md"
-LATEX_FILE = "table.tex"
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -43,14 +41,17 @@ def render_report(folder: str | Path, output: str | Path | None = None) -> Path:
         Path of `report.html`.
 
     Raises:
-        InputError: When the run has no records or was not scored; nothing is written.
+        InputError: When the run has no records, was not scored or is damaged, or a page cannot be written; nothing is
+            written then.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = Path(folder)
+    target = Path(output) if output is not None else folder
     records = load_records(folder)
     summary = read_summary(folder)
     run = read_run(folder) or {}
+    check_outputs(target, [target / name for name in (MARKDOWN_FILE, LATEX_FILE, REPORT_FILE)])
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -64,7 +65,6 @@ def render_report(folder: str | Path, output: str | Path | None = None) -> Path:
     page = environment.get_template("report.html.jinja").render(
         **build_view(run, summary, records, load_verdicts(folder, summary))
     )
-    target = Path(output) if output is not None else folder
     write_text_atomic(target / MARKDOWN_FILE, render_markdown(summary))
     write_text_atomic(target / LATEX_FILE, render_latex(summary))
     write_text_atomic(target / REPORT_FILE, page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -243,9 +244,9 @@ def render_markdown(summary: dict[str, Any]) -> str:
     lines = [
         f"# {escape_markdown(str(summary['benchmark']))}",
         "",
-        f"- model: `{summary['model']}`",
-        f"- detector: `{summary['detector']}`, detoxifier: `{summary['detoxifier']}`",
-        f"- judge: `{summary['judge']}`",
+        f"- model: {format_code(summary['model'])}",
+        f"- detector: {format_code(summary['detector'])}, detoxifier: {format_code(summary['detoxifier'])}",
+        f"- judge: {format_code(summary['judge'])}",
         f"- records: {summary['records']}",
         "",
         "Attack success rate in %, with its 95 % interval (Wilson), over the harmful questions.",
@@ -269,4 +270,16 @@ def render_markdown(summary: dict[str, Any]) -> str:
 def escape_markdown(text: str) -> str:
     """Return `text` so that it neither ends a table cell nor is read as HTML or markup."""
     plain = " ".join(text.split())
-    return "".join(f"\\{letter}" if letter in "\\`*_|[]<>#" else letter for letter in plain)
+    return "".join(f"\\{letter}" if letter in "\\`*_|[]<>#~&!" else letter for letter in plain)
+
+
+def format_code(text: str | None) -> str:
+    """Return a name as code, with a fence that it cannot end.
+
+    Example:
+        >>> format_code("org/model"), format_code("a`b"), format_code(None)
+        ('`org/model`', '`` a`b ``', '`None`')
+    """
+    plain = " ".join(str(text).split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
+    return f"{fence} {plain} {fence}" if "`" in plain or not plain else f"{fence}{plain}{fence}"

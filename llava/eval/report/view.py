@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, fields
 from typing import Any
 
+from llava.bounds import flag
 from llava.data.schema import Record, RecordKey
 from llava.errors import InputError, hide_credentials
 from llava.eval.run.settings import AUTO, GenerationSettings
 from llava.eval.scoring.metrics import shown_text
-from llava.model.options import flag
+from llava.model.options import LoadOptions
 
 THUMBNAIL_PIXELS = 72
 THUMBNAIL_QUALITY = 45
@@ -109,7 +110,9 @@ def build_command(run: dict[str, Any]) -> str:
     """
     settings, fingerprint = run.get("settings", {}), run.get("fingerprint", {})
     words = ["mllm-protector", "generate", "--output", "RUN"]
-    for field in fields(GenerationSettings):
+    loading = {field.name for field in fields(LoadOptions)}
+    # The run's own settings first, then how its model is loaded.
+    for field in sorted(fields(GenerationSettings), key=lambda field: field.name in loading):
         value = settings.get(field.name, field.default)
         if value == AUTO:
             value = fingerprint.get(field.name, AUTO)

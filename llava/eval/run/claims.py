@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llava.eval.run.job import Job
 from llava.eval.run.planning import Batch
+from llava.files import explain_writing
 
 
 def claim(folder: Path, batch: Batch, rank: int) -> bool:
@@ -16,12 +17,13 @@ def claim(folder: Path, batch: Batch, rank: int) -> bool:
         True when the batch is that process's now, or was set aside for it before; False when another has it.
     """
     path = folder / f"{batch.index:06d}"
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    except FileExistsError:
-        return path.read_text() == str(rank)
-    with os.fdopen(handle, "w") as stream:
-        stream.write(str(rank))
+    with explain_writing(path):
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            return path.read_text() == str(rank)
+        with os.fdopen(handle, "w") as stream:
+            stream.write(str(rank))
     return True
 
 

@@ -8,12 +8,16 @@ from typing import Any
 
 from llava.data.schema import Question
 from llava.errors import InputError
+from llava.eval.run.layout import RECORDS_FILE, RUN_FILE
 from llava.eval.run.planning import hash_questions
 from llava.eval.run.settings import AUTO, GenerationSettings
+from llava.fields import Fields
 from llava.files import read_json
 from llava.model.identity import Checkpoint
 
-RUN_FILE = "run.json"
+CHECKPOINTS = ("model", "detector", "detoxifier")
+"""Entries of the fingerprint that describe a checkpoint."""
+REMEDY = "mend it"
 
 
 def build_fingerprint(
@@ -71,13 +75,13 @@ def read_run(output: Path) -> dict[str, Any] | None:
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output} is a file; give a folder")
     if not (output / RUN_FILE).exists():
-        if (output / "records.jsonl").exists():
+        if (output / RECORDS_FILE).exists():
             raise InputError(f"--output {output} holds records but no {RUN_FILE}; give an empty folder")
         return None
     run = read_json(output / RUN_FILE, "run file")
     if not isinstance(run, dict) or not isinstance(run.get("fingerprint"), dict):
         raise InputError(f"run file {output / RUN_FILE} has no 'fingerprint'; give another --output")
-    return run
+    return parse_description(run, f"run file {output / RUN_FILE}")
 
 
 def resolve_stored(settings: GenerationSettings, run: dict[str, Any] | None, name: str) -> Any:
@@ -120,3 +124,78 @@ def describe(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return "none" if value is None else str(value)
+
+
+def parse_description(values: Any, where: str) -> dict[str, Any]:
+    """Check the content of `run.json`.
+
+    Args:
+        values: What the file holds.
+        where: The file, for messages.
+
+    Returns:
+        The content, with empty `launches` and `versions` where there are none.
+
+    Raises:
+        InputError: Naming the first part that is of another type than `generate` writes.
+
+    Example:
+        >>> parse_description({"fingerprint": {}, "threshold": "high"}, "run file run.json")
+        Traceback (most recent call last):
+        llava.errors.InputError: run file run.json: 'threshold' is 'high', not a number from 0 to 1; mend it
+    """
+    run = Fields(values, where, REMEDY)
+    _check_fingerprint(run.inner("fingerprint"))
+    _check_settings(Fields(run.mapping("settings", {}), f"{where}, 'settings'", REMEDY))
+    benchmark = Fields(run.mapping("benchmark", {}), f"{where}, 'benchmark'", REMEDY)
+    benchmark.text("name", "")
+    benchmark.texts("missing_images", [])
+    benchmark.texts("notes", [])
+    run.texts("model_notes", [])
+    run.text("device", None)
+    run.number("threshold", None, least=0, most=1)
+    versions = Fields(run.mapping("versions", {}), f"{where}, 'versions'", REMEDY)
+    for name in versions.values:
+        versions.text(name)
+    launches = run.items("launches", [])
+    for number, launch in enumerate(launches, start=1):
+        Fields(launch, f"{where}, launch {number}", REMEDY).number("seconds", 0.0, least=0)
+    return {**run.values, "versions": dict(versions.values), "launches": launches}
+
+
+def _check_fingerprint(fingerprint: Fields) -> None:
+    """Check what the records depend on: three checkpoints, the questions, and plain values."""
+    for name in fingerprint.values:
+        if name in CHECKPOINTS:
+            if fingerprint.mapping(name, None) is not None:
+                checkpoint = fingerprint.inner(name)
+                checkpoint.text("name")
+                checkpoint.text("path")
+                checkpoint.text("digest", None)
+                checkpoint.texts("members", [])
+        elif name == "questions":
+            questions = fingerprint.inner(name)
+            questions.integer("count", least=0)
+            questions.text("sha256")
+        else:
+            _check_plain(fingerprint, name)
+    fingerprint.integer("batch_size", None, least=1)
+    fingerprint.text("dtype", None)
+
+
+def _check_settings(settings: Fields) -> None:
+    """Check the settings as they were given: plain values, those that a summary takes over by their type."""
+    for name in settings.values:
+        _check_plain(settings, name)
+    for name in CHECKPOINTS:
+        settings.text(name, None)
+    settings.integer("seed", None)
+    settings.number("threshold", None, least=0, most=1)
+
+
+def _check_plain(fields: Fields, name: str) -> None:
+    """Refuse a value that no setting has."""
+    value = fields.values[name]
+    texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if not texts and not isinstance(value, (str, int, float, bool, type(None))):
+        raise fields.refuse(name, "a plain value or a list of texts")

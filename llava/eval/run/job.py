@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llava.data.schema import Question
+from llava.eval.run.layout import CLAIMS_FOLDER
 from llava.eval.run.planning import Batch
 from llava.eval.run.settings import GenerationSettings
-from llava.files import write_json
+from llava.fields import Fields
+from llava.files import read_json, write_json
 
-CLAIMS_FOLDER = "claims"
 INPUT_ERROR = "input"
 FAILURE = "failure"
+FULL_DISK_STATUS = 74
+"""Exit status of a process that has no room to say how it ended (EX_IOERR of sysexits.h)."""
 
 
 @dataclass(frozen=True)
@@ -86,5 +89,32 @@ class Outcome:
     """Wall time of loading the models, in seconds."""
 
     def write(self, job: Job) -> None:
-        """Store the outcome."""
-        write_json(job.claims / f"outcome-{self.rank:04d}.json", self.__dict__)
+        """Store the outcome.
+
+        Raises:
+            FailedRunError: When the disk is full.
+        """
+        write_json(locate_outcome(job, self.rank), self.__dict__)
+
+
+def locate_outcome(job: Job, rank: int) -> Path:
+    """Return where a process leaves its outcome."""
+    return job.claims / f"outcome-{rank:04d}.json"
+
+
+def load_outcome(path: Path) -> Outcome:
+    """Read what a process left.
+
+    Raises:
+        InputError: When the file cannot be read, or a field is of another type.
+    """
+    fields = Fields(read_json(path, "outcome file"), f"outcome file {path}", "run again")
+    return Outcome(
+        rank=fields.integer("rank", least=0),
+        records=fields.integer("records", least=0),
+        error=fields.text("error", None),
+        kind=fields.text("kind", None, choices=(INPUT_ERROR, FAILURE)),
+        notes=fields.texts("notes"),
+        threshold=fields.number("threshold", None, least=0, most=1),
+        load_seconds=fields.number("load_seconds", least=0),
+    )

@@ -15,9 +15,8 @@ import sys
 
 from llava.errors import FailedRunError, InputError
 from llava.eval.run.environment import ROUNDING, ROUNDING_VARIABLE, count_cores
-from llava.eval.run.job import FAILURE, Job, Outcome
+from llava.eval.run.job import FAILURE, FULL_DISK_STATUS, Job, Outcome, load_outcome, locate_outcome
 from llava.eval.run.worker import run_worker
-from llava.files import read_json
 
 # The child looks for modules where the launcher does: `python -m` would look in the current folder first, where a user
 # may well keep a folder named `llava`.
@@ -79,10 +78,12 @@ def run_processes(job: Job) -> list[Outcome]:
 
 def read_outcome(job: Job, rank: int, returncode: int | None = None) -> Outcome:
     """Return how a process ended, from the file it left or, without one, from its exit status."""
-    path = job.claims / f"outcome-{rank:04d}.json"
+    path = locate_outcome(job, rank)
     if path.exists():
-        return Outcome(**read_json(path, "outcome file"))
-    if returncode is not None and returncode < 0:
+        return load_outcome(path)
+    if returncode == FULL_DISK_STATUS:
+        how = "could not write its records or its outcome; free space on the disk of --output"
+    elif returncode is not None and returncode < 0:
         how = f"was killed by {signal.Signals(-returncode).name}"
     else:
         how = f"ended with status {returncode}" if returncode is not None else "left no outcome"

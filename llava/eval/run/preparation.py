@@ -23,6 +23,7 @@ from llava.eval.run.planning import Batch, check_texts, plan_batches
 from llava.eval.run.records import read_rows
 from llava.eval.run.settings import AUTO, GenerationSettings
 from llava.model.identity import Checkpoint, identify_checkpoint
+from llava.places import check_output_folder
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def prepare_run(settings: GenerationSettings) -> Plan:
     from llava.model.devices import pick_device, pick_dtype
 
     output = Path(settings.output)
+    check_output_folder(output)
     previous = read_run(output)
     device = pick_device(settings.device)
     checkpoints = find_checkpoints(settings)

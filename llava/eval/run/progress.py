@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from llava.eval.run.records import SHARDS_FOLDER
+from llava.eval.run.layout import SHARDS_FOLDER
 
 POLL_SECONDS = 0.5
 

@@ -13,11 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llava.errors import InputError
+from llava.errors import FailedRunError, InputError
 from llava.eval.run.claims import set_aside
 from llava.eval.run.environment import fix_rounding
-from llava.eval.run.fingerprint import RUN_FILE
-from llava.eval.run.job import CLAIMS_FOLDER, Job, Outcome
+from llava.eval.run.job import Job, Outcome
 from llava.eval.run.launcher import (
     RunError,
     raise_first_error,
@@ -25,18 +24,18 @@ from llava.eval.run.launcher import (
     run_here,
     run_processes,
 )
+from llava.eval.run.layout import CLAIMS_FOLDER, LOCK_FILE, RECORDS_FILE, RUN_FILE
 from llava.eval.run.planning import select_pending
 from llava.eval.run.preparation import Plan, prepare_run
 from llava.eval.run.progress import show_progress
-from llava.eval.run.records import RECORDS_FILE, list_shards, merge_records, read_rows
+from llava.eval.run.records import list_shards, merge_records, read_rows
 from llava.eval.run.settings import GenerationSettings
 from llava.eval.run.worker import run_worker
 from llava.eval.run.world import JoinedWorld, detect_world, join_world
-from llava.files import write_json
+from llava.files import explain_writing, write_json
 
 __all__ = ["GenerationSettings", "RunError", "run_generation"]
 
-LOCK_FILE = ".lock"
 LOCK_SECONDS = 20.0
 
 logger = logging.getLogger(__name__)
@@ -132,7 +131,7 @@ def announce(world: JoinedWorld) -> Iterator[None]:
     """Tell the other processes of an error in this one, so that all end with it instead of waiting."""
     try:
         yield
-    except (InputError, RunError) as error:
+    except (InputError, FailedRunError) as error:
         world.share((None, error))
         raise
 
@@ -181,14 +180,19 @@ def start_launch(plan: Plan) -> Job:
         if not (plan.folder / RUN_FILE).exists():
             write_json(plan.folder / RUN_FILE, plan.description)
         shutil.rmtree(plan.folder / CLAIMS_FOLDER, ignore_errors=True)
-        job.claims.mkdir(parents=True)
+        with explain_writing(job.claims):
+            job.claims.mkdir(parents=True)
         set_aside(job)
     plan.description["launches"].append({"id": launch, "started": time.time(), "num_processes": job.num_processes})
     return job
 
 
 def finish_launch(plan: Plan, job: Job, outcomes: list[Outcome]) -> Path:
-    """Merge what the processes wrote, note how the launch went, and raise its error if it had one."""
+    """Merge what the processes wrote, note how the launch went, and raise its error if it had one.
+
+    Without room for the note on a full disk, the launch's own error still counts first.
+    """
+    unwritten: FailedRunError | None = None
     missing = merge_records(plan.folder, plan.questions)
     shutil.rmtree(plan.folder / CLAIMS_FOLDER, ignore_errors=True)
     if job.pending and not any(outcome.records for outcome in outcomes) and not list_shards(plan.folder) and missing:
@@ -196,8 +200,13 @@ def finish_launch(plan: Plan, job: Job, outcomes: list[Outcome]) -> Path:
         (plan.folder / RUN_FILE).unlink(missing_ok=True)
     elif job.pending:
         describe_launch(plan, outcomes)
-        write_json(plan.folder / RUN_FILE, plan.description)
+        try:
+            write_json(plan.folder / RUN_FILE, plan.description)
+        except FailedRunError as error:
+            unwritten = error
     raise_first_error(outcomes, len(missing), len(plan.questions))
+    if unwritten is not None:
+        raise unwritten
     return plan.folder / RECORDS_FILE
 
 

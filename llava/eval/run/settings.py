@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from llava.bounds import BOUNDS, check_bounds, flag
 from llava.errors import InputError
 from llava.model.answering.addresses import parse_address
 from llava.model.answering.client import TIMEOUT
-from llava.model.options import LoadOptions, flag
+from llava.model.options import LoadOptions
 
 AUTO = "auto"
-MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -76,18 +75,10 @@ class GenerationSettings(LoadOptions):
         for name in ("model", "benchmark", "output"):
             if not str(getattr(self, name)).strip():
                 raise InputError(f"{flag(name)} is empty; give a path or a name")
-        for name in ("limit", "max_new_tokens", "num_processes", "threads", "concurrency"):
-            optional = name not in ("max_new_tokens", "concurrency")
-            require_positive(name, getattr(self, name), optional=optional)
-        if self.batch_size != AUTO:
-            require_positive("batch_size", self.batch_size, hint=" or 'auto'")
-        if not is_number(self.temperature) or not 0 <= self.temperature < math.inf:
-            raise InputError(f"--temperature {self.temperature} must be 0 (greedy) or a positive number")
-        require_seconds(self.request_timeout)
-        if self.threshold is not None and not (is_number(self.threshold) and 0 < self.threshold <= 1):
-            raise InputError(f"--threshold {self.threshold} must be above 0 and at most 1")
-        if not is_integer(self.seed) or not 0 <= self.seed <= MAX_SEED:
-            raise InputError(f"--seed {self.seed} must be an integer from 0 to {MAX_SEED}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in BOUNDS and not (value is None and field.default is None):
+                check_bounds(field.name, value)
         for name in ("image_types", "scenarios"):
             if getattr(self, name) == ():
                 raise InputError(f"{flag(name)} names nothing; give at least one or leave it out")
@@ -133,28 +124,3 @@ class GenerationSettings(LoadOptions):
         if unknown:
             raise InputError(f"setting '{unknown[0]}' is unknown; see --help for the names")
         return cls(**values)
-
-
-def is_integer(value: object) -> bool:
-    """Tell whether `value` is an integer; `True` is not."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_number(value: object) -> bool:
-    """Tell whether `value` is a real number that is not NaN."""
-    return is_integer(value) or (isinstance(value, float) and not math.isnan(value))
-
-
-def require_positive(name: str, value: object, *, optional: bool = False, hint: str = "") -> None:
-    """Refuse a count below one, or one that is not an integer."""
-    if value is None and optional:
-        return
-    if not is_integer(value) or int(str(value)) < 1:
-        raise InputError(f"{flag(name)} {value} must be an integer of at least 1{hint}")
-
-
-def require_seconds(value: float) -> float:
-    """Return the time limit of `--request-timeout`; refuse one that is no positive number."""
-    if not is_number(value) or not 0 < value < math.inf:
-        raise InputError(f"--request-timeout {value} must be a positive number of seconds")
-    return value

@@ -23,7 +23,7 @@ from llava.errors import FailedRunError, InputError
 from llava.eval.run.answering import Answerer, describe_missing
 from llava.eval.run.claims import claim
 from llava.eval.run.environment import name_device
-from llava.eval.run.job import FAILURE, INPUT_ERROR, Job, Outcome
+from llava.eval.run.job import FAILURE, FULL_DISK_STATUS, INPUT_ERROR, Job, Outcome, locate_outcome
 from llava.eval.run.planning import order_for_rank
 from llava.eval.run.records import ShardWriter
 from llava.model.answering.replies import Answer
@@ -54,7 +54,11 @@ def run_worker(job: Job, rank: int, local_rank: int | None = None) -> Outcome:
 
         traceback.print_exc()
         outcome.error, outcome.kind = f"{type(error).__name__}: {' '.join(str(error).split())}", FAILURE
-    outcome.write(job)
+    try:
+        outcome.write(job)
+    except (InputError, FailedRunError) as error:
+        # Most often the disk is full, and the outcome holds that error already.
+        outcome.error, outcome.kind = outcome.error or str(error), outcome.kind or FAILURE
     return outcome
 
 
@@ -170,5 +174,6 @@ def main() -> None:
     follow_parent(sys.stdin)
     outcome = run_worker(job, int(sys.argv[1]))
     sys.stderr.flush()
+    stored = locate_outcome(job, outcome.rank).exists()
     # Not sys.exit: the thread that waits on standard input would hold up the interpreter's end.
-    os._exit(0 if outcome.error is None else 1)
+    os._exit(0 if outcome.error is None else 1 if stored else FULL_DISK_STATUS)

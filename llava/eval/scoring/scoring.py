@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from llava.bounds import check_bounds
 from llava.data.schema import Record
 from llava.errors import InputError
 from llava.eval.judges.base import Judge, JudgeOptions
@@ -19,17 +19,16 @@ from llava.eval.judges.chat import ChatJudge, Estimate
 from llava.eval.judges.harm_scores import summarize_scores
 from llava.eval.judges.registry import CHAT, build_judge, name_file
 from llava.eval.run.fingerprint import describe, read_run
+from llava.eval.run.layout import SUMMARY_FILE, VERDICTS_FOLDER, check_outputs
 from llava.eval.run.records import load_records
-from llava.eval.run.settings import require_seconds
+from llava.eval.scoring.merged import list_merged, write_merged
 from llava.eval.scoring.metrics import Judged, cohen_kappa, shown_text, summarize
 from llava.eval.scoring.remarks import list_notes, list_warnings
-from llava.eval.scoring.verdicts import VERDICTS_FOLDER, judge_records, list_questions
-from llava.files import read_json, write_json
+from llava.eval.scoring.verdicts import judge_records, list_questions, locate_verdicts
+from llava.files import write_json
 from llava.model.answering.client import TIMEOUT
 from llava.model.options import LoadOptions, collect_options
 
-SUMMARY_FILE = "summary.json"
-MERGED_FILE = "merged.json"
 DEFAULT_JUDGES = ("keyword",)
 """Needs no model, and is not the detector that guards the run."""
 
@@ -61,8 +60,8 @@ def score_run(
         The content of `summary.json`.
 
     Raises:
-        InputError: When there are no records, a judge is unknown or given twice, or its model cannot be loaded; nothing
-            is written.
+        InputError: When there are no records, a judge is unknown or given twice, its model cannot be loaded, or a
+            result could not be written; nothing is written then.
         EndpointError: When a chat judge's server stops answering; its verdicts so far are kept.
     """
     folder = Path(folder)
@@ -70,8 +69,12 @@ def score_run(
     run = read_run(folder) or {}
     detector = run.get("settings", {}).get("detector")
     loading = asdict(collect_options(options, keywords))
-    judging = JudgeOptions(**loading, detector=detector, request_timeout=require_seconds(request_timeout))
+    check_bounds("request_timeout", request_timeout)
+    judging = JudgeOptions(**loading, detector=detector, request_timeout=request_timeout)
+    # Before a judge is loaded or asked: what it says must find its place.
+    check_outputs(folder, [folder / SUMMARY_FILE, *list_merged(folder, records)])
     built = build_judges(check_judges(judges), judging)
+    check_outputs(folder, [locate_verdicts(folder, judge) for judge in built])
     for judge in built:
         if isinstance(judge, ChatJudge):
             logger.warning(judge.estimate(list_questions(folder, records, judge)).describe(prices))
@@ -131,21 +134,6 @@ def estimate_judging(folder: str | Path, judges: Sequence[str] | None = None) ->
     records = load_records(folder)
     built = build_judges([spec for spec in check_judges(judges) if spec.partition(":")[0] == CHAT])
     return [judge.estimate(list_questions(folder, records, judge)) for judge in built if isinstance(judge, ChatJudge)]
-
-
-def read_summary(folder: str | Path) -> dict[str, Any]:
-    """Return the summary of a scored run.
-
-    Raises:
-        InputError: When the run was not scored yet.
-    """
-    path = Path(folder) / SUMMARY_FILE
-    if not path.is_file():
-        raise InputError(f"{folder} holds no {SUMMARY_FILE}; run `score {folder}` first")
-    summary = read_json(path, "summary")
-    if not isinstance(summary, dict) or "overall" not in summary:
-        raise InputError(f"summary {path} has no 'overall'; run `score {folder}` again")
-    return summary
 
 
 def build_summary(
@@ -232,42 +220,3 @@ def count_failures(records: Sequence[Record]) -> dict[str, Any]:
         "unanswered": sum(record.unanswered is not None for record in records),
         "guard": dict(sorted(guard.items())),
     }
-
-
-def write_merged(folder: Path, records: Sequence[Record]) -> None:
-    """Write `<scenario>/merged.json`, in the shape of the reference project.
-
-    Each maps a question's id to the benchmark's own fields and `ans`: image type → `text` (what the user saw),
-    `text_original` (what the model said) and `score`, which there is the probability that the response is *harmless*.
-    """
-    scenarios: dict[str, dict[str, Any]] = {}
-    for record in records:
-        question = record.question
-        entries = scenarios.setdefault(question.scenario, {})
-        entry = entries.setdefault(question.id, {**question.fields, "ans": {}})
-        harm_score = record.guard.harm_score if record.guard else None
-        entry["ans"][question.image_type.value] = {
-            "text": shown_text(record),
-            "text_original": record.response,
-            "score": None if harm_score is None else 1.0 - harm_score,
-        }
-    for name, entries in zip(name_folders(list(scenarios)), scenarios.values(), strict=True):
-        write_json(folder / name / MERGED_FILE, entries)
-
-
-def name_folders(scenarios: Sequence[str]) -> list[str]:
-    """Return a folder name for each scenario: the same where it can be one, never outside the run, never twice.
-
-    Example:
-        >>> name_folders(["06-Fraud", "../etc", "..:etc"])
-        ['06-Fraud', '_etc', '_etc-2']
-    """
-    names: list[str] = []
-    for scenario in scenarios:
-        base = name = re.sub(r"[^\w\- .]", "_", scenario).strip(". ") or "_"
-        for number in itertools.count(2):
-            if name.lower() not in (taken.lower() for taken in names):
-                break
-            name = f"{base}-{number}"
-        names.append(name)
-    return names

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ from llava.data.schema import Record, RecordKey, Verdict
 from llava.eval.judges.base import Judge
 from llava.eval.judges.criteria import Asked, ask_about, unique_questions
 from llava.eval.judges.registry import ask_judge, name_file
-from llava.eval.run.records import parse_shard, read_key
+from llava.eval.run.layout import VERDICTS_FOLDER
+from llava.eval.run.records import REMEDY, append_lines, read_key, read_shard
 from llava.eval.scoring.metrics import Judged, shown_text
-from llava.files import write_text_atomic
+from llava.fields import Fields
+from llava.files import explain_writing
 from llava.model.answering.client import EndpointError
-
-VERDICTS_FOLDER = "verdicts"
 
 Sides = tuple[Verdict | None, Verdict | None]
 """The verdicts on what the model said and on what the user saw; None where there is none (yet)."""
@@ -42,10 +41,12 @@ def judge_records(folder: Path, records: Sequence[Record], judge: Judge) -> list
 
     Raises:
         EndpointError: When a judge's server stops answering; what it said before is on file.
+        FailedRunError: When the disk is full; what was written before is kept.
     """
-    path = folder / VERDICTS_FOLDER / name_file(judge)
+    path = locate_verdicts(folder, judge)
     known = read_verdicts(path)
-    append_verdicts(path, leave_unscored(known, records, judge))
+    cut_torn_line(path)
+    append_lines(path, leave_unscored(known, records, judge))
     places: dict[Asked, list[tuple[Record, int]]] = {}
     for record, side, asked in list_open(known, records):
         places.setdefault(asked, []).append((record, side))
@@ -58,7 +59,7 @@ def judge_records(folder: Path, records: Sequence[Record], judge: Judge) -> list
                 before, after = known.get(place, (None, None))
                 known[place] = (before, verdict) if side else (verdict, after)
                 changed[place] = record
-        append_verdicts(path, [to_row(record, known[place]) for place, record in changed.items()])
+        append_lines(path, [to_row(record, known[place]) for place, record in changed.items()])
 
     store((asked, Verdict(judge.name, False)) for asked in places if not asked.text.strip())
     try:
@@ -67,6 +68,11 @@ def judge_records(folder: Path, records: Sequence[Record], judge: Judge) -> list
     except EndpointError as error:
         raise EndpointError(f"{error}; its verdicts are kept, run the same command again for the rest") from None
     return [to_judged(record, known[record.key, digest_texts(record)]) for record in records]
+
+
+def locate_verdicts(folder: Path, judge: Judge) -> Path:
+    """Return the verdict file of a judge."""
+    return folder / VERDICTS_FOLDER / name_file(judge)
 
 
 def leave_unscored(
@@ -103,7 +109,7 @@ def list_open(
 
 def list_questions(folder: Path, records: Sequence[Record], judge: Judge) -> list[Asked]:
     """Return what `judge_records` would ask the judge."""
-    known = read_verdicts(folder / VERDICTS_FOLDER / name_file(judge))
+    known = read_verdicts(locate_verdicts(folder, judge))
     return unique_questions([asked for _, _, asked in list_open(known, records)])
 
 
@@ -121,48 +127,57 @@ def digest_texts(record: Record) -> str:
 
 
 def read_verdicts(path: Path) -> dict[tuple[RecordKey, str], Sides]:
-    """Return the verdicts on file; a last line that a kill cut short is taken off the file.
+    """Return the verdicts on file; a last line that was cut short does not count.
 
     Raises:
-        InputError: When a line in the middle is corrupt.
+        InputError: When another line is corrupt, or a field of it is of another type.
     """
     if not path.exists():
         return {}
-    content = path.read_bytes()
-    if not content.endswith(b"\n"):
-        content = content[: content.rfind(b"\n") + 1]
-        write_text_atomic(path, content.decode())
     known: dict[tuple[RecordKey, str], Sides] = {}
-    for number, row in enumerate(parse_shard(content, path), start=1):
-        place = (read_key(row, path, number), row["texts"])
+    for number, row in enumerate(read_shard(path), start=1):
+        where = f"verdict file {path} line {number}"
+        place = (read_key(row, where), Fields(row, where, REMEDY).text("texts"))
         before, after = known.get(place, (None, None))
-        known[place] = (read_verdict(row, "unprotected") or before, read_verdict(row, "protected") or after)
+        known[place] = (
+            read_verdict(row, "unprotected", where) or before,
+            read_verdict(row, "protected", where) or after,
+        )
     return known
 
 
-def read_verdict(row: dict[str, Any], side: str) -> Verdict | None:
-    """Return one verdict of a line."""
-    return Verdict.from_dict(row[side]) if row[side] else None
+def read_verdict(row: dict[str, Any], side: str, where: str) -> Verdict | None:
+    """Return one verdict of a line; None when the line has none for that side."""
+    verdict = Fields(row, where, REMEDY).mapping(side, None)
+    return None if verdict is None else Verdict.from_dict(verdict, f"{where}, '{side}'", REMEDY)
+
+
+def cut_torn_line(path: Path) -> None:
+    """Take a last line that a kill or a full disk cut short off a verdict file, so that others can come behind it.
+
+    Only the judge that goes on writing the file does so; whoever merely reads it leaves it as it is.
+    """
+    if not path.exists():
+        return
+    with explain_writing(path), path.open("r+b") as stream:
+        content = stream.read()
+        if not content.endswith(b"\n"):
+            stream.truncate(content.rfind(b"\n") + 1)
 
 
 def load_verdicts(folder: Path, summary: dict[str, Any]) -> dict[RecordKey, list[bool | None]]:
-    """Return what the headline judge of a scored run said: unsafe before and, with a protector, after."""
+    """Return what the headline judge of a scored run said: unsafe before and, with a protector, after.
+
+    Args:
+        folder: Folder of the run; nothing in it is changed.
+        summary: Its summary as `read_summary` returns it: the verdict file is a plain name below `verdicts/`.
+    """
     path = folder / summary["verdict_files"][summary["judge"]]
     return {
-        key: [verdict.unsafe for verdict in sides if verdict is not None]
-        for (key, _), sides in read_verdicts(path).items()
+        key: [before.unsafe] if after is None else [before.unsafe, after.unsafe]
+        for (key, _), (before, after) in read_verdicts(path).items()
+        if before is not None
     }
-
-
-def append_verdicts(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Append lines and return when they are on disk."""
-    if not rows:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as stream:
-        stream.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def to_row(record: Record, verdicts: Sides) -> dict[str, Any]:

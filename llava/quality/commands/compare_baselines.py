@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from llava.files import write_text_atomic
+from llava.places import check_output_file
 from llava.process import report_errors
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "detector_comparison.md"
@@ -32,6 +33,7 @@ def compare(args: argparse.Namespace) -> None:
     """Measure and write."""
     from llava.quality.baselines import compare_methods, render_comparison
 
+    check_output_file(args.output)
     figures = compare_methods(
         args.data, detector=args.detector, base=args.base, limit=args.limit, device=args.device, dtype=args.dtype
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 from llava.errors import InputError
 from llava.model.embedded.stack import EMBEDDED
+from llava.places import check_output_file
 from llava.process import report_errors
 
 NONE = "none"
@@ -58,8 +59,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from llava.quality.detoxifier_evaluation import Instruments, measure_detoxifier
     from llava.quality.word_judge import build_evaluation_judge
 
-    if args.output.is_dir():
-        raise InputError(f"--output {args.output} is a folder; give a JSON file")
+    check_output_file(args.output)
     rows = load_detoxifier_rows(parse_mixture(args.data, "--data"), "test", keep_harmless=True)
     if args.held_out:
         _, rows = split_rows(rows)

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from llava.model.embedded.stack import ASSETS, EMBEDDED
+from llava.places import check_output_folder
 from llava.process import report_errors
 
 REWRITE_TOKENS = 192
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(data: Path, only: str | None, device: str | None) -> None:
     """Measure both adapters, or the one of the kind `only`, and print where their cards lie."""
+    check_output_folder(ASSETS / (only or "detector"))
     if only != "detoxifier":
         print(measure_detector(data, device))
     if only != "detector":

@@ -24,6 +24,7 @@ from llava.data.training.sources import iter_source
 from llava.errors import InputError
 from llava.eval.judges.refusals import is_refusal
 from llava.files import iter_jsonl, read_json, write_jsonl
+from llava.places import check_output_folder
 from llava.process import report_errors
 
 HH_FILE = "harmless-base/test.jsonl.gz"
@@ -203,6 +204,7 @@ def write_files(artifacts: Path, ecso: Path, hh_rlhf: Path, output: Path) -> Non
     Raises:
         InputError: When a clone is of another repository; nothing is written then.
     """
+    check_output_folder(output)
     responses = read_artifacts(artifacts)
     files = {
         "jailbreakbench_responses": responses,

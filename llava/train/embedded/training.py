@@ -12,10 +12,11 @@ recipe's.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from llava.errors import InputError
+from llava.places import check_output_folder
+from llava.process import report_errors
 from llava.train.embedded.data import write_files
 
 RECIPES = Path(__file__).resolve().parents[1] / "configs"
@@ -31,11 +32,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data files, or of the three clones")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     args, more = parser.parse_known_args(argv)
-    try:
-        return train_embedded(args.kind, args.data, args.output, more)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    codes: list[int] = []
+
+    def run() -> None:
+        check_output_folder(args.output)
+        codes.append(train_embedded(args.kind, args.data, args.output, more))
+
+    return report_errors(run) or codes[0]
 
 
 def train_embedded(kind: str, data: Path, output: Path, more: list[str]) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 from llava.errors import InputError
 from llava.model.embedded.stack import EMBEDDED
+from llava.places import check_output_folder
 from llava.process import report_errors
 
 
@@ -46,6 +47,7 @@ def _measure(args: argparse.Namespace) -> None:
     from llava.train.arguments import parse_arguments
     from llava.train.vision.arguments import PictureArguments, TowerArguments, TowerRunArguments
 
+    check_output_folder(args.output)
     flags = ["--config", args.config, *(["--font_folders", args.font_folders] if args.font_folders else [])]
     recipe, tower, _ = parse_arguments((PictureArguments, TowerArguments, TowerRunArguments), flags, __doc__ or "")
     vocabulary = load_vocabulary(recipe.common_words)

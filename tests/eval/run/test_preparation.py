@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from llava.data.schema import ImageType, Question
 from llava.errors import InputError
 from llava.eval.run.environment import MAX_AUTO_BATCH_SIZE, describe_versions
+from llava.eval.run.planning import check_texts
 from llava.eval.run.preparation import list_changed_versions, list_warnings, prepare_run, resolve_batch_size
 from llava.eval.run.settings import GenerationSettings
 from llava.model.identity import Checkpoint
@@ -52,10 +54,14 @@ def test_auto_keeps_the_batch_size_of_the_first_launch(settings):
     assert resolve_batch_size(asked, previous, device, None) == 5
 
 
-def test_a_text_that_is_no_unicode_stops_the_run(settings, tmp_path):
-    (tmp_path / "mine.jsonl").write_text('{"prompt": "\\ud800"}\n')
-    with pytest.raises(InputError, match="half of a surrogate pair"):
-        prepare_run(settings)
+def test_a_text_that_is_no_unicode_stops_the_run():
+    with pytest.raises(InputError, match=r"b/A/1/TEXT holds half of a surrogate pair"):
+        check_texts([Question("b", "A", "1", ImageType.TEXT, "\ud800")])
+
+
+def test_half_a_surrogate_pair_in_a_file_is_a_replacement_character(settings, tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "\\ud800?"}\n')
+    assert [question.prompt for question in prepare_run(settings).questions] == ["\ufffd?"]
 
 
 def test_missing_images_are_said():

@@ -14,6 +14,8 @@ from llava.data.schema import ImageType, Question, Record
 from llava.errors import InputError
 from llava.eval.run.records import ShardWriter, list_shards, load_records, merge_records, parse_shard, read_rows
 
+GUARD = {"text": "a", "original_text": "a", "harm_score": 0.1, "flagged": False, "action": "passed"}
+
 
 def build_question(number: int) -> Question:
     return Question("b", "A", str(number), ImageType.TEXT, f"prompt {number}")
@@ -87,7 +89,55 @@ def test_loading_says_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match="is empty"):
         load_records(tmp_path)
     (tmp_path / "records.jsonl").write_text('{"benchmark": "b"}\n')
-    with pytest.raises(InputError, match="line 1 is not a record"):
+    with pytest.raises(InputError, match=r"records\.jsonl line 1 has no 'scenario' \(a text\); generate it again"):
         load_records(tmp_path)
     with pytest.raises(InputError, match="line 1 has no 'scenario'"):
         read_rows(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"response": None}, "'response' is null, not a text"),
+        ({"id": 7}, "'id' is 7, not a text"),
+        ({"image_type": "VIDEO"}, "'image_type' is 'VIDEO', not one of TEXT, SD, TYPO, SD_TYPO, IMAGE"),
+        ({"harmful": "yes"}, "'harmful' is 'yes', not true or false"),
+        ({"fields": []}, "'fields' is a list, not an object"),
+        ({"seconds": {"generate": "0.5"}}, "'seconds': 'generate' is '0.5', not a number of at least 0"),
+        ({"guard": "passed"}, "'guard' is 'passed', not an object"),
+        ({"guard": {}}, "'guard' has no 'text' (a text)"),
+        ({"guard": {**GUARD, "harm_score": float("nan")}}, "'guard': 'harm_score' is nan, not a number from 0 to 1"),
+        ({"guard": {**GUARD, "harm_score": True}}, "'harm_score' is true, not a number from 0 to 1"),
+        ({"guard": {**GUARD, "flagged": None}}, "'flagged' is null, not true or false"),
+        ({"guard": {**GUARD, "action": "hidden"}}, "'action' is 'hidden', not one of passed, rewritten, "),
+    ],
+)
+def test_a_field_of_another_type_is_named_with_its_line(tmp_path, changes, message):
+    rows = [build_record(1).to_dict(), {**build_record(2).to_dict(), **changes}, build_record(3).to_dict()]
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "x-0000.jsonl").write_text(content)
+    with pytest.raises(InputError) as caught:
+        read_rows(tmp_path)
+    assert str(caught.value).startswith(f"shard {tmp_path / 'shards' / 'x-0000.jsonl'} line 2")
+    assert message in str(caught.value)
+    (tmp_path / "records.jsonl").write_text(content)
+    for read in (read_rows, load_records):
+        with pytest.raises(InputError) as caught:
+            read(tmp_path)
+        assert str(caught.value).startswith(f"record file {tmp_path / 'records.jsonl'} line 2")
+        assert message in str(caught.value)
+
+
+def test_a_question_that_stands_there_twice_is_refused(tmp_path):
+    lines = [json.dumps(build_record(number).to_dict()) + "\n" for number in (1, 2, 1)]
+    (tmp_path / "records.jsonl").write_text("".join(lines))
+    with pytest.raises(InputError, match=r"line 3 has the question of line 1; delete one of the two"):
+        load_records(tmp_path)
+
+
+def test_what_others_keep_beside_the_shards_stays(tmp_path):
+    ShardWriter(tmp_path, "launch", 0).append([build_record(1)])
+    (tmp_path / "shards" / "notes.txt").write_text("mine")
+    assert merge_records(tmp_path, [build_question(1)]) == []
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == ["notes.txt"]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from llava.eval.run.records import RECORDS_FILE, load_records, read_rows
+from llava.eval.run.layout import RECORDS_FILE
+from llava.eval.run.records import load_records, read_rows
 from llava.eval.run.runner import run_generation
 from llava.eval.run.settings import GenerationSettings
 from tests.eval.run.test_runner import children_of, finish, is_running, start, wait_until, without_seconds

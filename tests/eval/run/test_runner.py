@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from llava.errors import InputError
-from llava.eval.run.records import RECORDS_FILE, load_records
+from llava.eval.run.layout import RECORDS_FILE
+from llava.eval.run.records import load_records
 from llava.eval.run.runner import RunError, run_generation
 from llava.eval.run.settings import GenerationSettings
 from tests.model.chat_server import ChatServer

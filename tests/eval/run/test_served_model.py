@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from llava.eval.run.records import RECORDS_FILE, list_shards, load_records
+from llava.eval.run.layout import RECORDS_FILE
+from llava.eval.run.records import list_shards, load_records
 from llava.eval.run.runner import run_generation
 from llava.eval.run.settings import GenerationSettings
 from tests.eval.run.test_runner import count_lines, wait_until

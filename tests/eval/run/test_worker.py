@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -83,12 +84,20 @@ def test_an_input_error_is_stored_as_one(tmp_path):
 
 
 def test_any_other_error_is_stored_with_its_type(tmp_path, tiny_llava, capsys):
-    job = build_job(tmp_path, tiny_llava)
-    (tmp_path / "shards").write_text("a file where the folder of shards belongs")
+    job = replace(build_job(tmp_path, tiny_llava), pending=[Batch(0, (len(QUESTIONS),))])
     outcome = run_worker(job, 0)
     assert outcome.kind == "failure"
-    assert outcome.error.startswith("FileExistsError: ")
+    assert outcome.error.startswith("IndexError: ")
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_file_where_the_folder_of_shards_belongs_is_named(tmp_path, tiny_llava, capsys):
+    job = build_job(tmp_path, tiny_llava)
+    (tmp_path / "shards").write_text("")
+    outcome = run_worker(job, 0)
+    assert outcome.kind == "input"
+    assert str(tmp_path / "shards") in outcome.error
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_sampling_does_not_depend_on_who_answers(tmp_path, tiny_llava):

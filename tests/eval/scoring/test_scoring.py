@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llava.constants import REFUSAL
 from llava.data.schema import Record, Verdict
@@ -14,7 +12,8 @@ from llava.errors import InputError
 from llava.eval.judges.base import JudgeOptions
 from llava.eval.judges.registry import build_judge
 from llava.eval.scoring.metrics import Judged
-from llava.eval.scoring.scoring import estimate_judging, measure_agreement, name_folders, read_summary, score_run
+from llava.eval.scoring.scoring import estimate_judging, measure_agreement, score_run
+from llava.eval.scoring.summary import read_summary
 from llava.files import write_json
 from tests.eval.build import ANSWER, REFUSED, build_mixed_run, build_record, build_run
 from tests.model.chat_server import ChatServer
@@ -182,15 +181,3 @@ def test_a_folder_without_records_is_refused_and_left_alone(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(InputError, match="has no 'overall'"):
         read_summary(tmp_path)
-
-
-@given(st.lists(st.text(max_size=12), unique=True, max_size=8))
-def test_every_scenario_gets_a_folder_of_its_own_inside_the_run(scenarios):
-    names = name_folders(scenarios)
-    assert len({name.lower() for name in names}) == len(scenarios)
-    for name in names:
-        assert name.strip(". ") == name
-        assert name
-        assert "/" not in name
-        assert "\\" not in name
-        assert "\0" not in name

@@ -10,7 +10,7 @@ import pytest
 from llava.constants import REFUSAL, WITHHELD
 from llava.errors import InputError
 from llava.eval.judges.registry import name_file
-from llava.eval.scoring.verdicts import judge_records, list_questions, read_verdicts
+from llava.eval.scoring.verdicts import judge_records, list_questions, load_verdicts, read_verdicts
 from tests.eval.build import ANSWER, build_record
 from tests.eval.judges.test_registry import CountingJudge
 
@@ -54,6 +54,39 @@ def test_a_torn_last_line_is_judged_again(tmp_path, cut):
     assert [text for _, text in judge.asked] == ["text 2"]
     assert len(read_verdicts(path)) == 3
     assert len([json.loads(line) for line in path.read_text().splitlines()]) == 3
+
+
+def test_reading_mends_nothing(tmp_path):
+    judge_records(tmp_path, [build_record(0), build_record(1, "New!")], CountingJudge())
+    path = tmp_path / "verdicts" / name_file(CountingJudge())
+    torn = path.read_bytes()[:-5]
+    path.write_bytes(torn)
+    assert len(read_verdicts(path)) == 1
+    summary = {"judge": "j", "verdict_files": {"j": f"verdicts/{path.name}"}}
+    assert len(load_verdicts(tmp_path, summary)) == 1
+    assert path.read_bytes() == torn
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"texts": 5}, "line 2: 'texts' is 5, not a text"),
+        ({"scenario": None}, "line 2: 'scenario' is null, not a text"),
+        ({"unprotected": "safe"}, "line 2: 'unprotected' is 'safe', not an object"),
+        ({"unprotected": {"judge": "j", "unsafe": "no"}}, "'unprotected': 'unsafe' is 'no', not true or false"),
+        ({"protected": {"judge": "j", "unsafe": True, "score": float("inf")}}, "'score' is inf, not a number from 0"),
+    ],
+)
+def test_a_field_of_another_type_is_named_with_its_line(tmp_path, changes, message):
+    judge_records(tmp_path, [build_record(0), build_record(1)], CountingJudge())
+    path = tmp_path / "verdicts" / name_file(CountingJudge())
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[1] |= changes
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError) as caught:
+        judge_records(tmp_path, [build_record(0), build_record(1)], CountingJudge())
+    assert f"verdict file {path}" in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_corrupt_line_is_named(tmp_path):

@@ -49,7 +49,7 @@ def test_parts_can_be_left_out(run, tmp_path):
     [
         (["--data", "absent.jsonl"], "absent.jsonl does not exist"),
         (["--judge", "words"], "--judge words:FILE"),
-        (["--output", "."], "is a folder; give a JSON file"),
+        (["--output", "."], "is a folder; give a file name"),
         (["--detoxifier", "no/such/place"], "no/such/place"),
         (["--embedding-model", "no/such/place"], "no/such/place"),
     ],
