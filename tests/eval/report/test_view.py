@@ -122,10 +122,6 @@ EVERYTHING = {
     "attn_implementation": "eager",
     "load_in_4bit": True,
     "trust_remote_code": True,
-    "base": "org/base",
-    "vision_tower": "org/tower",
-    "detector_base": "org/detector-base",
-    "detoxifier_base": "org/detoxifier-base",
 }
 SERVED = {
     "model": "m",
