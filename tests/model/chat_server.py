@@ -20,6 +20,8 @@ class ChatServer(ThreadingHTTPServer):
     after `lives` answers the server is as good as dead: it drops every connection.
     """
 
+    request_queue_size = 512  # as many may knock at once; with the usual 5 a busy machine drops them
+
     def __init__(
         self,
         answer: Callable[[dict], str | dict | bytes | Iterator[bytes] | None],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import threading
@@ -17,6 +18,8 @@ from llava.eval.judges.replies import read_verdict
 from llava.model.answering.addresses import split_model
 from llava.model.answering.client import ChatClient
 from llava.model.answering.window import map_window
+
+logger = logging.getLogger(__name__)
 
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
@@ -119,6 +122,8 @@ class ChatJudge:
         self.client = client
         self.templates = {Criterion.HARM: template, Criterion.ADVICE: advice_template}
         self.pattern = None if pattern is None else re.compile(pattern, re.IGNORECASE)
+        self.cut = 0
+        self.counting = threading.Lock()
         self.name = f"chat:{client.model}"
         parts = (client.base_url, template, advice_template, pattern or READING)
         self.identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -136,11 +141,22 @@ class ChatJudge:
             InputError: When the server takes no request at all.
             EndpointError: When it stops answering; what it answered before was yielded.
         """
-        yield from map_window(self.judge_one, asked, CONCURRENCY)
+        self.cut = 0
+        try:
+            yield from map_window(self.judge_one, asked, CONCURRENCY)
+        finally:
+            if self.cut:
+                logger.warning(
+                    f"judge {self.name}: {self.cut} replies were cut at {MAX_TOKENS} tokens and leave their texts "
+                    "unscored; a model that reasons less gets to its verdict"
+                )
 
     def judge_one(self, asked: Asked, ended: threading.Event) -> Verdict:
         """Ask for one text; a reply that was cut has not come to its verdict, whatever words it holds."""
         answer = self.client.ask(self.render(asked), max_tokens=MAX_TOKENS, ended=ended)
+        if answer.cut:
+            with self.counting:
+                self.cut += 1
         silent = answer.refusal or answer.unanswered or answer.cut
         return Verdict(self.name, None if silent else self.parse(answer.text))
 

@@ -13,7 +13,7 @@ from llava.eval.run.planning import derive_seed, split_batch
 from llava.eval.run.settings import GenerationSettings
 from llava.model.answering.client import ChatClient
 from llava.model.answering.endpoint import EndpointModel
-from llava.model.answering.replies import Answer
+from llava.model.answering.replies import LONGEST_WORDS, Answer
 
 if TYPE_CHECKING:
     from llava.model.answering.generation import MultimodalModel
@@ -181,7 +181,7 @@ def describe_missing(asked: Sequence[tuple[Question, Answer]]) -> list[str]:
     refused = [(question, answer.refusal) for question, answer in asked if answer.refusal]
     if refused:
         question, words = refused[0]
-        name = "/".join(question.key)
+        name, words = "/".join(question.key), " ".join(words.split())[:LONGEST_WORDS]
         notes.append(f"{len(refused)} questions were turned down and have an empty response, first {name} ({words})")
     for reason in dict.fromkeys(answer.unanswered for _, answer in asked if answer.unanswered):
         names = ["/".join(question.key) for question, answer in asked if answer.unanswered == reason]

@@ -18,7 +18,7 @@ from llava.fields import Fields
 from llava.files import parse_json
 from llava.model.answering.addresses import parse_address
 from llava.model.answering.dialects import Dialect, same_model
-from llava.model.answering.replies import ACCESS_STATUS, Answer, Failure, read_answer, read_failure
+from llava.model.answering.replies import ACCESS_STATUS, MOST_KINDS, Answer, Failure, read_answer, read_failure
 from llava.model.answering.transport import LateReplyError, NoReplyError, Reply, Transport, read_retry_after
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class ChatClient:
         """Keep what this answer has shown about the server."""
         found = [f"endpoint {self.base_url} takes no {name}; it was left out" for name in sorted(dialect.left_out)]
         if answer.unread:
-            kinds = ", ".join(answer.unread)[:100]
+            kinds = ", ".join(answer.unread[:MOST_KINDS])
             found.append(f"answers of endpoint {self.base_url} had parts of the type {kinds}, which are not read")
         with self.noting:
             self.dialect = dialect

@@ -52,7 +52,9 @@ class EndpointModel:
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
     ) -> list[str]:
-        """Answer each prompt, with an empty text where the server turns it down; see `MultimodalModel.generate`.
+        """Answer each prompt, with an empty text where it is turned down or no answer comes; `answer` tells which.
+
+        See `MultimodalModel.generate`.
 
         Raises:
             InputError: When the server does not take such requests.

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from llava.errors import to_one_line
 from llava.fields import Fields
 from llava.files import parse_json
 
 REFUSED_STATUS = {400, 413, 422}
 """The server turns down this very request: its filter, its limits, or a parameter that it does not know."""
-RETRY_STATUS = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+RETRY_STATUS = {408, 409, 425, 429}
+"""The server is busy, as it is with 500 and above."""
+NEVER_STATUS = {501, 505}
+"""The server will not learn it however often it is asked."""
 ACCESS_STATUS = {401, 403}
 FILTER_CODES = {"content_filter", "content_policy_violation", "data_inspection_failed", "moderation_blocked"}
 """What servers call an error that is about the words of the question."""
@@ -32,6 +36,8 @@ TOOL_FIELDS = ("tool_calls", "function_call")
 CUT_SHORT = "cut before the model said anything; raise --max-new-tokens"
 THOUGHTS_ALONE = "reasoning alone, with nothing said after it"
 TOOL_CALLS = "calls of tools that nobody offered"
+MOST_KINDS = 5
+"""Types of parts that a message names."""
 LONGEST_WORDS = 200
 """Characters of a server's message that ours keep."""
 
@@ -43,7 +49,7 @@ class Answer:
     text: str
     """The model's words; empty when there are none."""
     refusal: str | None = None
-    """Why the question was turned down, as one line: words of the model or of the server; None when it was not."""
+    """Why the question was turned down, in the words of the model or of the server; None when it was not."""
     unanswered: str | None = None
     """What came in place of an answer (`N answers were …`); such a question has no answer to be scored."""
     cut: bool = False
@@ -66,7 +72,9 @@ class Failure:
     @property
     def busy(self) -> bool:
         """Whether another try makes sense."""
-        return not self.refused and (self.status is None or self.status in RETRY_STATUS)
+        if self.refused or self.status is None:
+            return not self.refused
+        return self.status in RETRY_STATUS or (self.status >= 500 and self.status not in NEVER_STATUS)
 
     def __str__(self) -> str:
         """Return it as one short line."""
@@ -118,7 +126,7 @@ def _read_choice(choice: Fields) -> Answer | Failure:
     elif any(message.values.get(name) for name in TOOL_FIELDS):
         unanswered = TOOL_CALLS
     elif unread:
-        unanswered = f"without text, only of the type {', '.join(unread)}"
+        unanswered = f"without text, only of the type {', '.join(unread[:MOST_KINDS])}"
     elif any(message.values.get(name) for name in THOUGHT_FIELDS) or THOUGHT_PARTS.intersection(kinds):
         unanswered = THOUGHTS_ALONE
     return Answer("", unanswered=unanswered, cut=finish in CUT, unread=unread)
@@ -142,7 +150,7 @@ def _read_content(message: Fields) -> tuple[str, str, tuple[str, ...]]:
             texts.append(fields.text("text"))
         elif kind == REFUSAL_PART:
             refusal += fields.text("refusal")
-    return "".join(texts).strip(), refusal.strip(), tuple(dict.fromkeys(kinds))
+    return "".join(texts).strip(), refusal.strip(), tuple(to_one_line(kind)[:40] for kind in dict.fromkeys(kinds))
 
 
 def read_failure(status: int, text: str) -> Failure:

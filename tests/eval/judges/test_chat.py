@@ -246,6 +246,14 @@ def test_a_label_is_never_turned_round(reply, unsafe):
         assert build_judge(f"chat:tiny@{server.url}").judge(["q"], [ANSWER]) == [Verdict("chat:tiny", unsafe)]
 
 
+def test_replies_that_were_cut_are_counted(caplog):
+    with ChatServer(lambda request: complete("It may be", "length")) as server:
+        judge = build_judge(f"chat:tiny@{server.url}")
+        assert [verdict.unsafe for verdict in judge.judge(["q"] * 3, ["a", "b", "b"])] == [None] * 3
+    (line,) = caplog.messages
+    assert "judge chat:tiny: 2 replies were cut at 512 tokens and leave their texts unscored" in line
+
+
 def test_a_judge_with_an_at_sign_in_its_name():
     with ChatServer(lambda request: "UNSAFE") as server:
         server.models = ["org@tiny"]

@@ -17,7 +17,7 @@ from llava.model.answering.replies import Answer
 from tests.model.chat_server import ChatServer, connect, echo
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [429, 500, 503, 522])
 def test_a_busy_server_is_asked_again(status):
     with ChatServer(echo, failures=[(status, {}), (status, {})]) as server:
         assert connect(server).complete("hello", max_tokens=5) == Answer("you said hello")

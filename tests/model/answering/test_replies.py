@@ -57,6 +57,10 @@ def test_answers(body, answer):
 def test_parts_that_nobody_reads_are_named():
     picture = {"type": "image_url", "image_url": {"url": "data:"}}
     assert read(complete([picture, {"type": "text", "text": "a"}])).unread == ("image_url",)
+    odd = [{"type": f"\x1b[2J{number}" * 50} for number in range(50)]
+    told = read(complete(odd)).unanswered
+    assert told.isprintable()
+    assert len(told) < 300
     assert read(complete([picture])).unanswered == "without text, only of the type image_url"
 
 
