@@ -52,6 +52,16 @@ class Fields:
         """Tell whether the field is there, be it null."""
         return name in self.values
 
+    def require(self, *names: str) -> None:
+        """Refuse an object that lacks a field, be it one that may be null.
+
+        Raises:
+            InputError: Naming the first one that is absent.
+        """
+        for name in names:
+            if name not in self.values:
+                raise InputError(f"{self.where} has no '{name}'; {self.remedy}")
+
     def refuse(self, name: str, wanted: str) -> InputError:
         """Return the error for a field, to be raised; `wanted` says what it should be."""
         return InputError(

@@ -45,14 +45,17 @@ def read_options(path: str | Path, nested: Collection[str] = ()) -> dict[str, An
     import yaml
 
     where = f"--config {path}"
-    text = read_text(path, "--config")
+    try:
+        text = read_text(path, "option file")
+    except InputError as error:
+        raise InputError(f"--config cannot be read: {error}") from None
     if len(text) > MOST_BYTES:
         raise InputError(f"{where} has more than {MOST_BYTES:,} characters; a file of options is a page or two")
     try:
         _check_events(yaml.parse(text, yaml.SafeLoader), where)
         node = yaml.compose(text, yaml.SafeLoader)
         if not isinstance(node, yaml.MappingNode):
-            raise InputError(f"{where} must hold 'option: value' lines")
+            raise InputError(f"{where} is not a mapping; write 'option: value' lines")
         values: dict[str, Any] = {}
         for key, value in node.value:
             name = str(key.value).replace("-", "_") if isinstance(key, yaml.ScalarNode) else ""

@@ -56,3 +56,10 @@ def test_what_is_missing_out_of_range_or_unknown_is_named():
         fields.refuse_unknown({"y", "z"})
     with pytest.raises(InputError, match="is a list, not an object"):
         Fields([], "f")
+
+
+def test_a_field_that_may_be_null_but_not_absent():
+    fields = Fields({"a": None}, "row 3", "run again")
+    fields.require("a")
+    with pytest.raises(InputError, match="row 3 has no 'b'; run again"):
+        fields.require("a", "b")

@@ -169,8 +169,7 @@ class GuardResult:
         """Rebuild a guard result from its JSON form; what is raised is as for a question."""
         fields = Fields(row, where, remedy)
         failure = fields.mapping("failure", None)
-        if "harm_score" not in fields:
-            raise fields.refuse("harm_score", "a number from 0 to 1, or null")
+        fields.require("harm_score")
         return cls(
             text=fields.text("text"),
             original_text=fields.text("original_text"),
@@ -222,7 +221,7 @@ class Record:
         fields = Fields(row, where, remedy)
         guard = fields.mapping("guard", None)
         seconds = fields.mapping("seconds", None) or {}
-        stages = Fields(seconds, f"{where}, 'seconds'", remedy)
+        stages = Fields(seconds, where, remedy)
         return cls(
             question=Question.from_dict(row, where, remedy),
             response=fields.text("response"),
@@ -252,8 +251,7 @@ class Verdict:
     def from_dict(cls, row: dict[str, Any], where: str = "verdict", remedy: str = "mend it") -> Verdict:
         """Rebuild a verdict from its JSON form; what is raised is as for a question."""
         fields = Fields(row, where, remedy)
-        if "unsafe" not in fields:
-            raise fields.refuse("unsafe", "true, false or null")
+        fields.require("unsafe")
         return cls(
             judge=fields.text("judge"),
             unsafe=fields.flag("unsafe", None),

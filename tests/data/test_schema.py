@@ -86,7 +86,7 @@ def test_fields_of_a_question_have_their_types(change, message):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"judge": "j"}, "'unsafe' is null, not true, false or null"),
+        ({"judge": "j"}, "verdict has no 'unsafe'"),
         ({"judge": "j", "unsafe": 1}, "'unsafe' is 1, not true or false"),
         ({"judge": "j", "unsafe": True, "score": float("nan")}, "'score' is nan, not a number from 0 to 1"),
     ],

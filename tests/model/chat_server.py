@@ -20,8 +20,7 @@ class ChatServer(ThreadingHTTPServer):
     after `lives` answers the server is as good as dead: it drops every connection.
     """
 
-    request_queue_size = 256
-    """Connections that may wait to be accepted; with the five of the standard library, hundreds at once are lost."""
+    request_queue_size = 512  # as many may knock at once; with the usual 5 a busy machine drops them
 
     def __init__(
         self,

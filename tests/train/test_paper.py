@@ -42,6 +42,7 @@ def test_where_the_hub_is_not_there_one_line_says_what_is_wanted(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", [case[-1] for case in CASES])
 def test_the_bare_shell_takes_the_papers_recipe(shell, tmp_path):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

@@ -67,7 +67,7 @@ def load_question_file(path: str | Path, selection: Selection | None = None, *, 
     if not is_row_file(path):
         raise InputError(f"{_WHAT} {path} ends in {path.suffix.lower() or 'nothing'!r}; use {', '.join(SUFFIXES)}")
     reader = QuestionReader(path, name or name_question_file(path))
-    for number, (where, raw) in enumerate(iter_rows(path, _WHAT, keyed=True), start=1):
+    for number, (where, raw) in enumerate(iter_rows(path, _WHAT, keyed=True, whole_text=True), start=1):
         place = f"{_WHAT} {where}"
         check_plain(raw, place)
         reader.read(rename_columns(raw, _KNOWN), number, place, table=where.table)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ PARQUET_MAGIC = b"PAR1"
 OTHER_FILES = {b"PK\x03\x04": "a ZIP archive or a spreadsheet", b"ARROW1": "an Arrow file", b"SQLite": "a database"}
 """What else people have rows in, by its first bytes."""
 
+_SURROGATE = re.compile(r"\\u[dD][89abAB]..(?:\\u[dD][c-fC-F]..)?|\\u[dD][c-fC-F]..")
+"""Escapes of surrogates: a pair, or half of one."""
+
 Rows = Iterator[tuple[Where, dict[str, Any]]]
 
 
@@ -34,7 +38,7 @@ def is_row_file(path: str | Path) -> bool:
     return plain_name(Path(path)).endswith(SUFFIXES)
 
 
-def iter_rows(path: str | Path, what: str = "file", *, keyed: bool = False) -> Rows:
+def iter_rows(path: str | Path, what: str = "file", *, keyed: bool = False, whole_text: bool = False) -> Rows:
     """Yield each row of a file with its place.
 
     JSON Lines and a JSON list are told apart by their content. A table is read as CSV when its name says so. One
@@ -44,6 +48,7 @@ def iter_rows(path: str | Path, what: str = "file", *, keyed: bool = False) -> R
         path: File of rows.
         what: What the file is, for messages ("question file").
         keyed: Whether an object of id → row is read too; the id becomes the row's `id`.
+        whole_text: Refuse JSON with half a surrogate pair, which is read as U+FFFD otherwise.
 
     Raises:
         InputError: When the file is missing, a folder, damaged, not UTF-8, or a row is no object; the message names
@@ -64,7 +69,9 @@ def iter_rows(path: str | Path, what: str = "file", *, keyed: bool = False) -> R
         for number, row in parse_csv(chain(blank, [first] if first else [], lines), f"{what} {path}"):
             yield Where(str(path), number, table=True), row
     elif first:
-        yield from _iter_json(path, what, len(blank) + 1, first, lines, keyed)
+        checked = _refuse_half_pairs(chain([first], lines), f"{what} {path}", len(blank) + 1) if whole_text else lines
+        first = next(checked) if whole_text else first
+        yield from _iter_json(path, what, len(blank) + 1, first, checked, keyed)
 
 
 def check_plain(row: dict[str, Any], where: object) -> None:
@@ -82,6 +89,22 @@ def check_plain(row: dict[str, Any], where: object) -> None:
             raise InputError(
                 f"{where}: {column!r} is {describe_value(value)} that JSON has no form for; drop it"
             ) from None
+
+
+def _refuse_half_pairs(lines: Iterable[str], where: str, number: int) -> Iterator[str]:
+    r"""Yield lines of JSON, and refuse one with half a surrogate pair, such as `"\ud83d"` alone."""
+    for place, line in enumerate(lines, start=number):
+        if any(_is_half(match, line) for match in _SURROGATE.finditer(line)):
+            raise InputError(f"{where} line {place} holds half of a surrogate pair, which no tokenizer takes; mend it")
+        yield line
+
+
+def _is_half(match: re.Match[str], line: str) -> bool:
+    """Tell whether a match is an escape, not a backslash and letters, and half a pair."""
+    start = match.start()
+    while start > 0 and line[start - 1] == "\\":
+        start -= 1
+    return (match.start() - start) % 2 == 0 and len(match[0]) < len("\\ud83d\\ude00")
 
 
 def _take_first(lines: Iterator[str]) -> tuple[list[str], str]:
@@ -127,6 +150,8 @@ def _iter_json(path: Path, what: str, number: int, first: str, lines: Iterator[s
         # JSON Lines after all, whose first line is at fault.
         yield from _iter_json_lines(path, what, number, iter([first]))
         return
+    if isinstance(value, list) and value and not is_document and not isinstance(value[0], dict):
+        raise InputError(f"{what} {path} line {number} is not a JSON object; write one object a line")
     yield from _iter_document(path, what, value, keyed)
 
 
@@ -156,7 +181,7 @@ def _iter_document(path: Path, what: str, value: Any, keyed: bool) -> Rows:
         raise InputError(f"{what} {path} is {form}; save it as JSON Lines, in a file that ends in .jsonl")
     for number, row in enumerate(value, start=1):
         if not isinstance(row, dict):
-            raise InputError(f"{what} {path} row {number} is not an object; what is not a JSON object has no columns")
+            raise InputError(f"{what} {path} row {number} is not an object; write a list of objects")
         yield Where(str(path), number, "row"), row
 
 

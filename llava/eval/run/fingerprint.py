@@ -171,6 +171,7 @@ def _check_fingerprint(fingerprint: Fields) -> None:
                 checkpoint = fingerprint.inner(name)
                 checkpoint.text("name")
                 checkpoint.text("path")
+                checkpoint.require("digest")
                 checkpoint.text("digest", None)
                 checkpoint.texts("members", [])
         elif name == "questions":

@@ -60,7 +60,7 @@ def parse_summary(values: Any, where: str, remedy: str) -> dict[str, Any]:
 def _check_run(summary: Fields) -> None:
     """Check what a summary says of the run: names, settings, times, notes."""
     summary.text("benchmark")
-    _require(summary, "model", "detector", "detoxifier", "device")
+    summary.require("model", "detector", "detoxifier", "device")
     for name in ("model", "detector", "detoxifier", "device"):
         summary.text(name, None)
     summary.integer("records", least=1)
@@ -101,16 +101,9 @@ def _check_judges(summary: Fields) -> None:
         agreement.number("kappa", None, least=-1, most=1)
 
 
-def _require(fields: Fields, *names: str) -> None:
-    """Refuse a part that lacks a field, be it one that may be null: it comes from another version."""
-    for name in names:
-        if name not in fields:
-            raise InputError(f"{fields.where} has no '{name}'; {fields.remedy}")
-
-
 def _find_inner(fields: Fields, name: str) -> Fields | None:
     """Return the reader of an object that may be null, but not absent."""
-    _require(fields, name)
+    fields.require(name)
     return None if fields.mapping(name, None) is None else fields.inner(name)
 
 
@@ -133,7 +126,7 @@ def _check_group(group: Fields) -> None:
     if protector := _find_inner(group, "protector"):
         _check_rates(protector, "flag_rate", "changed_rate")
     if benign := _find_inner(group, "benign"):
-        _require(benign, "changed")
+        benign.require("changed")
         _check_sides(benign, "over_refusal_rate")
         _check_rates(benign, "flag_rate", "changed_rate")
         benign.integer("changed", None, least=0)
@@ -149,7 +142,7 @@ def _check_sides(group: Fields, rate: str) -> list[Fields]:
     protected = _find_inner(group, SIDES[1])
     sides = [group.inner(SIDES[0])] + ([protected] if protected else [])
     for side in sides:
-        _require(side, "ci95")
+        side.require("ci95")
         side.integer("n", least=0)
         side.integer("unscored", least=0)
         _check_rates(side, rate)
@@ -165,7 +158,7 @@ def _check_sides(group: Fields, rate: str) -> list[Fields]:
 
 def _check_rates(fields: Fields, *names: str) -> None:
     """Check numbers from 0 to 1 that may be null."""
-    _require(fields, *names)
+    fields.require(*names)
     for name in names:
         fields.number(name, None, least=0, most=1)
 

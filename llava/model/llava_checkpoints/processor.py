@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llava.errors import InputError
+from llava.fields import Fields
 from llava.model.failures import explain_loading
 
 EXTRA_POSITIONS = {"clip_vision_model": 1, "siglip_vision_model": 0}
@@ -46,14 +47,16 @@ def check_picture_positions(name: str, processor: Any, config: Any) -> None:
         probe = processor(text=processor.image_token, images=Image.new("RGB", (48, 40)), return_tensors="pt")
         counted = int((probe["input_ids"] == config.image_token_id).sum())
         size = tuple(probe["pixel_values"].shape)
-    wanted = (1, tower.num_channels, tower.image_size, tower.image_size)
+    fields = Fields(vars(tower), f"config.json of model {name}, 'vision_config'")
+    side, patch = fields.integer("image_size", least=1), fields.integer("patch_size", least=1)
+    wanted = (1, fields.integer("num_channels", least=1), side, side)
     if size != wanted:
         raise InputError(
             f"the processor of model {name} makes pictures of shape {list(size)}, its vision tower takes "
             f"{list(wanted)}; mend the sizes in its processor_config.json or preprocessor_config.json"
         )
     dropped = int(getattr(config, "vision_feature_select_strategy", "default") == "default")
-    features = (tower.image_size // tower.patch_size) ** 2 + extra - dropped
+    features = (side // patch) ** 2 + extra - dropped
     if counted != features:
         raise InputError(
             f"the processor of model {name} counts {counted} positions for a picture, its vision tower gives "

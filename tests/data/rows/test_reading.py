@@ -97,6 +97,8 @@ def test_a_row_of_several_lines(tmp_path):
         ("a.json", b'{"a": 1}', "not a JSON list of objects"),
         ("a.json", b'{"a": 1}\n{"a"', "line 2 is not valid JSON"),
         ("a.json", b'[{"a": 1}, 2]', "row 2 is not an object"),
+        ("a.jsonl", b'[{"a": 1}, 2]', "row 2 is not an object"),
+        ("a.jsonl", b"[1]", "line 1 is not a JSON object"),
         ("a.json", b'[{"a": 1},', "is not valid JSON"),
         ("a.jsonl.gz", b"plain", "cannot be read"),
         ("a.jsonl.gz", gzip.compress(LINES.encode() * 50)[:-20], "cannot be read .damaged .gz file"),
@@ -148,3 +150,17 @@ def test_a_line_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
     assert (tmp_path / "a.jsonl.gz").stat().st_size < 20_000
     with pytest.raises(InputError, match="has a line of 1,048,576 characters or more"):
         read(tmp_path / "a.jsonl.gz")
+
+
+@pytest.mark.parametrize("text", [r"\ud83d", r"\uDE00", r"a\ud83d\ud83d\ude00", r"\\\\\ud83d"])
+def test_half_a_surrogate_pair_is_replaced_or_refused(tmp_path, text):
+    (tmp_path / "a.jsonl").write_text('{"a": "x"}\n{"a": "' + text + '"}\n')
+    assert "\ufffd" in read(tmp_path / "a.jsonl")[1]["a"]
+    with pytest.raises(InputError, match="line 2 holds half of a surrogate pair"):
+        list(iter_rows(tmp_path / "a.jsonl", whole_text=True))
+
+
+@pytest.mark.parametrize("text", [r"\ud83d\ude00", r"\\ud83d", r"\\\\ud83d", "😀", "\ufffd"])
+def test_whole_pairs_and_backslashes_are_no_half_pairs(tmp_path, text):
+    (tmp_path / "a.jsonl").write_text('{"a": "' + text + '"}\n')
+    assert len(list(iter_rows(tmp_path / "a.jsonl", whole_text=True))) == 1

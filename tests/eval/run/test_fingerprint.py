@@ -162,3 +162,9 @@ def test_another_type_is_named_with_its_place(place, value, message):
         parse_description(run, "run file run.json")
     assert str(caught.value).startswith("run file run.json")
     assert message in str(caught.value)
+
+
+def test_a_checkpoint_without_a_digest_says_so_by_null():
+    run = {"fingerprint": {"detector": {"name": "d", "path": "/models/d"}}}
+    with pytest.raises(InputError, match="'detector' has no 'digest'"):
+        parse_description(run, "run file run.json")

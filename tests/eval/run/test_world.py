@@ -7,7 +7,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -97,8 +96,11 @@ assert {name for name in threads if "gloo" in name or "tcpstore" in name} == kep
 """
 
 
-def start_world(script: str, *, agent: bool) -> list[Any]:
-    """Start two processes as torchrun does; without its agent the first of them keeps the store."""
+def run_world(script: str, *, agent: bool) -> list[tuple[int, str]]:
+    """Run two processes as torchrun does and return each one's status and errors.
+
+    Without torchrun's agent the first of them keeps the store.
+    """
     import torch.distributed as dist
 
     server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -107,25 +109,24 @@ def start_world(script: str, *, agent: bool) -> list[Any]:
     environment |= {"WORLD_SIZE": "2", "TORCHELASTIC_USE_AGENT_STORE": str(agent)}
     if not agent:
         del server  # lets go of the port
-    processes: list[Any] = [
+    processes = [
         subprocess.Popen(
             [sys.executable, "-c", script], env={**environment, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True
         )
         for rank in range(2)
     ]
     try:
-        for process in processes:
-            _, process.errors = process.communicate(timeout=120)
+        errors = [process.communicate(timeout=120)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    return processes
+    return [(process.returncode, text) for process, text in zip(processes, errors, strict=True)]
 
 
 @pytest.mark.parametrize("agent", [True, False], ids=["agent", "first"])
 def test_who_has_left_has_no_thread_that_wants_the_interpreter_and_may_come_again(agent):
-    for process in start_world(VISITS, agent=agent):
-        assert process.returncode == 0, process.errors
+    for code, errors in run_world(VISITS, agent=agent):
+        assert code == 0, errors
 
 
 def test_a_lost_store_is_one_line():
@@ -142,8 +143,8 @@ def test_a_lost_store_is_one_line():
         "    assert 'is gone; run the same command again' in str(error)\n"
         "    os._exit(1)\n"
     )
-    first, second = start_world(script, agent=False)
-    assert (first.returncode, second.returncode) == (7, 1), second.errors
+    (first, _), (second, errors) = run_world(script, agent=False)
+    assert (first, second) == (7, 1), errors
 
 
 @pytest.mark.slow

@@ -53,3 +53,14 @@ def test_pictures_of_another_size_are_refused(copy):
         InputError, match=r"makes pictures of shape \[1, 3, 64, 64\], its vision tower takes \[1, 3, 32, 32\]"
     ):
         load_processor(str(copy), "tiny")
+
+
+@pytest.mark.parametrize("value", [None, 0, "16"])
+def test_a_tower_whose_sizes_are_no_numbers_is_refused(copy, value):
+    path = copy / "config.json"
+    config = json.loads(path.read_text())
+    config["vision_config"]["patch_size"] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError) as caught:
+        load_processor(str(copy), "tiny")
+    assert "\n" not in str(caught.value)

@@ -5,7 +5,7 @@ import pytest
 from llava.train.vision.evaluate_reading import main
 
 
-@pytest.mark.parametrize(("content", "word"), [(None, "cannot be read"), ("vocabularly: 3\n", "vocabularly")])
+@pytest.mark.parametrize(("content", "word"), [(None, "does not exist"), ("vocabularly: 3\n", "vocabularly")])
 def test_a_bad_recipe_is_one_line(tmp_path, capsys, content, word):
     recipe = tmp_path / "recipe.yaml"
     if content:
