@@ -85,7 +85,7 @@ def test_detoxify_rewrites_all_but_rows_found_harmless(capsys, tmp_path, tiny_de
         ('{"reply": "x"}\n', ["line 1", "response"]),
         ('{"response": 3}\n', ["line 1", "response"]),
         ('{"response": "x", "prompt": 4}\n', ["line 1", "prompt"]),
-        ("[1]\n", ["row 1", "object"]),
+        ("[1]\n", ["line 1", "object"]),
         ("", ["no rows"]),
         (b"\xff\xfe", ["UTF-8"]),
     ],

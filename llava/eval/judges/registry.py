@@ -112,7 +112,7 @@ def name_file(judge: Judge) -> str:
 
     Example:
         >>> name_file(KeywordJudge())
-        'keyword-f56df380.jsonl'
+        'keyword-b4a28b92.jsonl'
     """
     readable = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in judge.name).strip("-.")
     digest = hashlib.sha256(f"{judge.name}\0{judge.identity}".encode()).hexdigest()
