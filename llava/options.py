@@ -46,9 +46,10 @@ def read_options(path: str | Path, nested: Collection[str] = ()) -> dict[str, An
 
     where = f"--config {path}"
     try:
-        text = read_text(path, "option file")
+        text = read_text(path, "--config")
     except InputError as error:
-        raise InputError(f"--config cannot be read: {error}") from None
+        reason = str(error).removeprefix(f"{where} ")
+        raise InputError(f"{where} cannot be read: it {reason}") from None
     if len(text) > MOST_BYTES:
         raise InputError(f"{where} has more than {MOST_BYTES:,} characters; a file of options is a page or two")
     try:

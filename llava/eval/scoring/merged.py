@@ -47,7 +47,7 @@ def name_folders(scenarios: Iterable[str]) -> list[str]:
 
     Example:
         >>> name_folders(["06-Fraud", "../etc", "records.jsonl", "06-fraud"])
-        ['06-Fraud', 'etc-74ccf3c5', 'records.jsonl-8ed9a4c3', '06-fraud-3117e94e']
+        ['06-Fraud', 'etc-f7f9121f', 'records.jsonl-8ed9a4c3', '06-fraud-1c5e8da0']
     """
     names: list[str] = []
     taken = {name.casefold() for name in RESERVED_NAMES}

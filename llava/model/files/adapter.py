@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import InputError
-from llava.fields import Fields
+from llava.fields import Fields, describe_value
 from llava.files import read_json
 from llava.model.files.tensors import TensorFileError, open_tensors
 
@@ -124,11 +124,17 @@ def build_lora_config(folder: str | Path, *, with_head: bool) -> LoraConfig:
     Raises:
         InputError: When `adapter_config.json` is unsound.
     """
-    from peft import LoraConfig
+    from peft import LoraConfig, TaskType
 
     values = read_adapter_config(folder)
     if with_head and values["task_type"] is None:
         values["task_type"] = "SEQ_CLS"
+    tasks = [task.value for task in TaskType]
+    if values["task_type"] not in (None, *tasks):
+        raise InputError(
+            f"{Path(folder) / CONFIG_FILE}: 'task_type' is {describe_value(values['task_type'])}, "
+            f"not one of {', '.join(tasks)}; copy the adapter again"
+        )
     if values["target_modules"] is None:
         raise InputError(f"{Path(folder) / CONFIG_FILE} names no target_modules; copy the adapter again")
     del values["peft_type"]

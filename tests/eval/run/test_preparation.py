@@ -59,9 +59,10 @@ def test_a_text_that_is_no_unicode_stops_the_run():
         check_texts([Question("b", "A", "1", ImageType.TEXT, "\ud800")])
 
 
-def test_half_a_surrogate_pair_in_a_file_is_a_replacement_character(settings, tmp_path):
+def test_half_a_surrogate_pair_in_a_file_stops_the_run(settings, tmp_path):
     (tmp_path / "mine.jsonl").write_text('{"prompt": "\\ud800?"}\n')
-    assert [question.prompt for question in prepare_run(settings).questions] == ["\ufffd?"]
+    with pytest.raises(InputError, match=r"mine\.jsonl line 1 holds half of a surrogate pair"):
+        prepare_run(settings)
 
 
 def test_missing_images_are_said():

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from llava.cli.app import main
 from llava.errors import InputError
+from llava.model.answering.decoding import decode_rows
 from llava.model.files.tensors import iter_tensors, weight_files
 from llava.model.llava_checkpoints import parity
 from llava.model.llava_checkpoints.convert import convert_checkpoint
@@ -138,8 +139,12 @@ def test_the_image_token_is_never_spoken(originals, cache):
     with torch.no_grad():
         model.model.get_output_embeddings().weight[image] = 1e3 * model.model.get_output_embeddings().weight[5]
     inputs = model.encode(["Hi"], None)
-    out = model.model.generate(**inputs, max_new_tokens=8, do_sample=False)
-    assert image not in out[0, inputs["input_ids"].shape[1] :].tolist()
+    plain = model.model.generate(**inputs, max_new_tokens=8, do_sample=False)
+    assert image in plain[0, inputs["input_ids"].shape[1] :].tolist()
+    out = decode_rows(model.model, inputs, torch.tensor([8]), ends=[], defaults=model.defaults)
+    assert len(out[0]) == 8
+    assert image not in out[0]
+    assert "<image>" not in model.generate(["Hi"], None, max_new_tokens=8)[0]
 
 
 def test_the_result_is_cached_by_content(originals, cache, tmp_path):
