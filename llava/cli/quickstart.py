@@ -52,5 +52,6 @@ def run_quickstart(
     console.print("4/4  writing the report")
     page = render_report(output)
     print_summary(summary)
-    console.print(f"report: {page}  ({time.monotonic() - started:.0f} s)")
+    # A path that is cut into lines can be neither copied nor clicked.
+    console.print(f"report: {page}  ({time.monotonic() - started:.0f} s)", soft_wrap=True)
     return page

@@ -49,12 +49,17 @@ def is_transcript(text: str) -> bool:
 def read_last_answer(value: Any, column: str, where: object) -> str:
     r"""Return what the assistant says last in a list of messages or a transcript; a bare text as it is, null as "".
 
+    A transcript begins with a blank line, or somebody answers in it. Some answers in hh-rlhf begin with `Human:`, and are
+    answers all the same.
+
     Raises:
         InputError: When somebody else speaks last, or the value is neither a text nor a list of messages.
 
     Example:
         >>> read_last_answer("\n\nHuman: How?\n\nAssistant: no", "chosen", "line 1")
         'no'
+        >>> read_last_answer("Human: I see.", "chosen", "line 1")
+        'Human: I see.'
     """
     if isinstance(value, list):
         messages = read_messages(value, column, where)
@@ -62,9 +67,12 @@ def read_last_answer(value: Any, column: str, where: object) -> str:
             raise InputError(f"{where}: {column} does not end with a message of the assistant; mend that row")
         return messages[-1][1]
     text = _text(value, column, where)
+    turns = _split_turns(text.strip())
     if not is_transcript(text):
         return text
-    speaker, content = _split_turns(text.strip())[-1]
+    if not text.startswith("\n") and all(speaker != "Assistant" for speaker, _ in turns):
+        return text
+    speaker, content = turns[-1]
     if speaker != "Assistant":
         raise InputError(f"{where}: {column} is a transcript that ends with a Human turn; mend that row")
     return content.strip()
