@@ -11,6 +11,8 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
+# Fixed before torch is used, as a command does. Otherwise every run in a test would need a process of its own for it.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 # Many tests start processes; several with as many threads as cores each would mostly wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

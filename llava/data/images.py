@@ -84,7 +84,8 @@ def decode_image(stream: BinaryIO, name: str) -> Image.Image:
 def check_image(path: str | Path) -> None:
     """Check that `open_image` will succeed, without keeping the pixels.
 
-    The same steps are taken; of a JPEG only an eighth of its size is computed, for a benchmark has thousands.
+    A JPEG that ends with its end marker is whole and not decoded, for a benchmark has thousands; damage in its middle
+    shows when it is asked. Any other image goes through the steps of `open_image`, a JPEG at an eighth of its size.
 
     Args:
         path: Image file.
@@ -92,7 +93,11 @@ def check_image(path: str | Path) -> None:
     Raises:
         InputError: As `open_image`.
     """
-    _decode(io.BytesIO(_read_limited(Path(path))), str(path), draft=True)
+    name, data = str(path), _read_limited(Path(path))
+    with _opened(io.BytesIO(data), name) as image:
+        if image.format == "JPEG" and data.endswith(_JPEG_END):
+            return
+    _decode(io.BytesIO(data), name, draft=True)
 
 
 def check_images(paths: Iterable[str | Path]) -> None:
@@ -159,6 +164,9 @@ def save_png(image: Image.Image, path: str | Path) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+_JPEG_END = b"\xff\xd9"
 
 
 def _read_limited(path: Path) -> bytes:
