@@ -49,8 +49,8 @@ def is_transcript(text: str) -> bool:
 def read_last_answer(value: Any, column: str, where: object) -> str:
     r"""Return what the assistant says last in a list of messages or a transcript; a bare text as it is, null as "".
 
-    A transcript begins with a blank line, or somebody answers in it. Some answers in hh-rlhf begin with `Human:`, and are
-    answers all the same.
+    A transcript begins with a blank line, or somebody answers in it. Some answers in hh-rlhf begin with `Human:`, and
+    are answers all the same.
 
     Raises:
         InputError: When somebody else speaks last, or the value is neither a text nor a list of messages.
