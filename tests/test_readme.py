@@ -20,11 +20,11 @@ RUN_ELSEWHERE = ("bash scripts/test.sh", "pip install", "mllm-protector doctor")
 
 SMALL = {
     "bash scripts/quickstart.sh": ["--limit", "8", "--max-new-tokens", "8", "--output", "quickstart-output"],
-    "bash scripts/train_harm_detector.sh": ["--max-steps", "1", "--num-layers", "2", "--max-length", "64"],
-    "bash scripts/train_detoxifier.sh": ["--max-steps", "1", "--max-length", "128", "--max-target-tokens", "16"],
+    "bash scripts/train_harm_detector.sh": ["--max-steps", "2", "--num-layers", "2", "--max-length", "64"],
+    "bash scripts/train_detoxifier.sh": ["--max-steps", "2", "--max-length", "128", "--max-target-tokens", "16"],
     "bash llava/eval/eval_multi_safeguard.sh": ["--benchmark", "sample", "--limit", "4", "--max-new-tokens", "8"],
 }
-"""What is added to a command so that it ends soon on two cores."""
+"""What is added to a command so that it ends soon on two cores. (The first step of a schedule may change nothing.)"""
 
 PLACES = {"MODEL": "embedded", "RESULT_DIR": "runs/eval", "NUM_GPU": "1", "TEMPERATURE": "0"}
 PLACES.update({"DETECTOR": "embedded", "DETOXIFIER": "embedded"})

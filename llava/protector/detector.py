@@ -28,7 +28,7 @@ class HarmDetector:
 
     Example:
         detector = HarmDetector.from_pretrained("embedded")
-        detector.score(["First, boil the water."], prompts=["How do I cook rice?"])  # [0.01]
+        detector.score(["First, boil the water."], prompts=["How do I cook rice?"])  # one number from 0 to 1, 1 = harmful
     """
 
     def __init__(

@@ -43,7 +43,7 @@ def build_guard(
 
     Example:
         guard = build_guard("any(embedded, guard:meta-llama/Llama-Guard-3-8B)", dtype="bfloat16")
-        guard.score(["First, boil the water."], ["How do I cook rice?"])  # [0.02]
+        guard.score(["First, boil the water."], ["How do I cook rice?"])  # one number from 0 to 1
     """
     return _build(parse_spec(str(spec)), collect_options(options, keywords), batch_size)
 
