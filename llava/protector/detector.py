@@ -28,7 +28,7 @@ class HarmDetector:
 
     Example:
         detector = HarmDetector.from_pretrained("embedded")
-        detector.score(["First, boil the water."], prompts=["How do I cook rice?"])  # one number from 0 to 1, 1 = harmful
+        detector.score(["First, boil the water."], prompts=["How do I cook rice?"])  # one number from 0 to 1
     """
 
     def __init__(
