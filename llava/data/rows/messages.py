@@ -67,9 +67,9 @@ def read_last_answer(value: Any, column: str, where: object) -> str:
             raise InputError(f"{where}: {column} does not end with a message of the assistant; mend that row")
         return messages[-1][1]
     text = _text(value, column, where)
-    turns = _split_turns(text.strip())
     if not is_transcript(text):
         return text
+    turns = _split_turns(text.strip())
     if not text.startswith("\n") and all(speaker != "Assistant" for speaker, _ in turns):
         return text
     speaker, content = turns[-1]
