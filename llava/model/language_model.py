@@ -43,11 +43,12 @@ def _extract(checkpoint: Path, config: dict[str, Any], folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     from llava.model.loading import load_mllm
+    from llava.model.quiet import quiet_transformers
 
     named = config.get("dtype") or config.get("torch_dtype")
     loaded = load_mllm(checkpoint, device="cpu", dtype=str(named) if named in DTYPES else "float32")
     whole: Any = loaded.model
-    with torch.device("meta"):
+    with quiet_transformers(), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(whole.config.get_text_config())
     state = {f"model.{key}": value for key, value in whole.model.language_model.state_dict().items()}
     state["lm_head.weight"] = whole.get_output_embeddings().weight

@@ -1,4 +1,4 @@
-"""Holding back what transformers prints while it loads."""
+"""Loading with transformers: one thread at a time, and without what it prints meanwhile."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 class Silence:
     """Keeps transformers quiet as long as anybody wants it.
 
-    Verbosity, progress bars and warning filters belong to the whole process. Blocks of several threads overlap in any
-    order: the first one in notes how things were, and the last one out restores that.
+    Verbosity, progress bars and warning filters belong to the whole process. Blocks may lie in each other, or end in
+    another order than they began: the first one in notes how things were, and the last one out restores that.
     """
 
     def __init__(self) -> None:
@@ -47,21 +47,29 @@ class Silence:
 
 
 SILENCE = Silence()
+LOADING = threading.RLock()
+"""Held by the thread that loads."""
 
 
 @contextlib.contextmanager
 def quiet_transformers(verbose: bool = False) -> Iterator[None]:
-    """Hold back transformers' warnings and progress bars inside the block, unless `verbose`."""
+    """Load models, tokenizers and processors inside the block: no other thread does so meanwhile.
+
+    While transformers builds a model it swaps a method of all models (the one that ties weights) and torch's default
+    dtype, and puts back what it found. Two threads that do so at once put back each other's swap, and from then on no
+    model of the process gets its tied weights. Warnings and progress bars are held back, unless `verbose`.
+    """
     import torch
 
     if torch.accelerator.current_accelerator(check_available=True) is None:
         # Where DeepSpeed is installed, transformers starts it, and it logs its search for a GPU to stdout.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    if verbose:
-        yield
-        return
-    SILENCE.enter()
-    try:
-        yield
-    finally:
-        SILENCE.leave()
+    with LOADING:
+        if verbose:
+            yield
+            return
+        SILENCE.enter()
+        try:
+            yield
+        finally:
+            SILENCE.leave()

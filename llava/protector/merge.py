@@ -152,7 +152,7 @@ def to_sequence_classifier(config: PreTrainedConfig, state: dict[str, torch.Tens
     from transformers import AutoModelForSequenceClassification
 
     # Only what is in the state dict gets data (rotary frequencies do not); that is what saving writes.
-    with torch.device("meta"):
+    with quiet_transformers(), torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
     model.load_state_dict(state, assign=True)
     return model

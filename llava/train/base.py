@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import itertools
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ import torch
 import yaml
 
 from llava.errors import InputError
+from llava.eval.run.world import World, connect_store, detect_world
 from llava.files import write_text_atomic
 from llava.model.adapter_check import check_resumable
 from llava.model.devices import pick_device, pick_dtype
@@ -36,6 +38,8 @@ logger = logging.getLogger(__name__)
 SETTLING_SECONDS = 0.5
 """How long threads that outlive their process group get to come to rest."""
 
+_groups = itertools.count()
+
 
 def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] | None) -> int:
     """Run a training command; what the user can mend is one line on stderr (exit codes as `report_errors`).
@@ -44,9 +48,12 @@ def run_entry_point(train: Callable[[list[str] | None], None], argv: list[str] |
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     ours = not in_group()
-    if ours and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    world = detect_world()
+    if ours and world is not None:
         import_before_group()
-    code = report_errors(lambda: train(argv))
+        code = report_errors(lambda: train_in_group(train, argv, world))
+    else:
+        code = report_errors(lambda: train(argv))
     # After an error the others may still be busy, and NCCL's groups are left together.
     if ours and (code == 0 or (in_group() and torch.distributed.get_backend() == "gloo")):
         leave_group()
@@ -67,6 +74,27 @@ def import_before_group() -> None:
 
     if importlib.util.find_spec("deepspeed") is not None:
         import deepspeed.comm  # noqa: F401
+
+
+def train_in_group(train: Callable[[list[str] | None], None], argv: list[str] | None, world: World) -> None:
+    """Train in a process group of this training's own.
+
+    The first group is accelerate's to make. Every later one of the same processes needs keys of its own in the
+    launcher's store: a process that is done sooner would take the addresses of the first group for those of the second,
+    and wait for a connection that is about to be closed.
+
+    Raises:
+        InputError: When the environment does not say where the other processes are.
+    """
+    # Connected from the first training on: the process that keeps the store would close it in between otherwise.
+    store, number = connect_store(world), next(_groups)
+    if number > 0:
+        torch.distributed.init_process_group(
+            store=torch.distributed.PrefixStore(f"mllm-protector/training/{number}", store),
+            rank=world.rank,
+            world_size=world.size,
+        )
+    train(argv)
 
 
 def leave_group() -> None:

@@ -129,10 +129,12 @@ def test_sharded_training_takes_the_steps_of_one_process(detector, how):
 
 
 LIBRARY_CALLS = """
-import os, sys
+import os, sys, time
 from llava.train.harm_detector import main
 
 for number in range(2):
+    if os.environ["RANK"] == "0":
+        time.sleep(3 * number)  # the other process is at its second training while this one is not
     output = os.path.join(sys.argv[1], str(number))
     assert main([*sys.argv[2:], "--output-dir", output]) == 0
 threads = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]

@@ -27,6 +27,7 @@ from llava.model.llava_checkpoints.format import (
     OriginalCheckpoint,
     tower_key,
 )
+from llava.model.quiet import quiet_transformers
 
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja"]
 TOWER_PARTS = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")
@@ -154,7 +155,8 @@ class OriginalSource:
         from transformers import AutoModelForCausalLM
 
         text_config = self.checkpoint.text_config()
-        with explain_loading(f"checkpoint {folder}", "check its config.json"), torch.device("meta"):
+        what = f"checkpoint {folder}"
+        with quiet_transformers(), explain_loading(what, "check its config.json"), torch.device("meta"):
             skeleton = AutoModelForCausalLM.from_config(text_config)
         check_adapter(skeleton, folder, str(self.base), named_default=True)
         return deltas
