@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from llava.errors import InputError
-from llava.fields import Fields
+from llava.fields import Fields, describe_value
 from llava.model.failures import explain_loading
 
 EXTRA_POSITIONS = {"clip_vision_model": 1, "siglip_vision_model": 0}
 """How many positions a tower has beside its patches."""
+LONGEST_SIDE = 4096
+"""Pixels of a side that a LLaVA's processor may make; towers take 224 to 1,152, and memory grows with the square."""
 
 
 def complete_processor(processor: Any, config: Any) -> None:
@@ -29,6 +31,21 @@ def complete_processor(processor: Any, config: Any) -> None:
         processor.num_additional_image_tokens = EXTRA_POSITIONS[tower.model_type]
 
 
+def check_sides(name: str, image_processor: Any) -> None:
+    """Check that no image is made so large that it fills the memory.
+
+    Raises:
+        InputError: When a side of `size` or `crop_size` is over `LONGEST_SIDE`.
+    """
+    for field in ("size", "crop_size"):
+        for side, pixels in dict(getattr(image_processor, field, None) or {}).items():
+            if pixels is not None and pixels > LONGEST_SIDE:
+                raise InputError(
+                    f"the processor of model {name} has {field} with {side} {describe_value(pixels)}, over "
+                    f"{LONGEST_SIDE} pixels; mend its processor_config.json or preprocessor_config.json"
+                )
+
+
 def check_picture_positions(name: str, processor: Any, config: Any) -> None:
     """Check on one picture that a LLaVA's processor counts as many positions as the tower gives features.
 
@@ -44,6 +61,7 @@ def check_picture_positions(name: str, processor: Any, config: Any) -> None:
     if config.model_type != "llava" or extra is None:
         return
     with explain_loading(f"the processor of model {name}", "mend its processor_config.json"):
+        check_sides(name, processor.image_processor)
         probe = processor(text=processor.image_token, images=Image.new("RGB", (48, 40)), return_tensors="pt")
         counted = int((probe["input_ids"] == config.image_token_id).sum())
         size = tuple(probe["pixel_values"].shape)

@@ -55,6 +55,19 @@ def test_pictures_of_another_size_are_refused(copy):
         load_processor(str(copy), "tiny")
 
 
+@pytest.mark.parametrize(
+    ("field", "size"),
+    [("crop_size", {"height": 32, "width": 60_000}), ("size", {"shortest_edge": 10**30}), ("size", 4097)],
+)
+def test_sizes_that_would_fill_the_memory_are_refused(copy, field, size):
+    path = copy / "processor_config.json"
+    config = json.loads(path.read_text())
+    config["image_processor"][field] = size
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=rf"has {field} with \w+ .+, over 4096 pixels"):
+        load_processor(str(copy), "tiny")
+
+
 @pytest.mark.parametrize("value", [None, 0, "16"])
 def test_a_tower_whose_sizes_are_no_numbers_is_refused(copy, value):
     path = copy / "config.json"
