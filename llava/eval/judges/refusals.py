@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections import Counter
@@ -84,7 +85,12 @@ def is_refusal(text: str) -> bool:
         >>> is_refusal("  ")
         True
     """
-    opening = " ".join(text.translate(_QUOTES).split())[:OPENING_CHARACTERS]
+    return _opens_with_refusal(" ".join(text.translate(_QUOTES).split())[:OPENING_CHARACTERS])
+
+
+# A summary asks for each record in every group that it belongs to, and ten languages take a millisecond.
+@functools.lru_cache(maxsize=1 << 15)
+def _opens_with_refusal(opening: str) -> bool:
     if not opening or opening == WITHHELD:
         return True
     plain = unicodedata.normalize("NFKC", opening)  # full-width punctuation
