@@ -37,6 +37,8 @@ fuzz = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
 """Decorator of every fuzz test."""
+some = settings(fuzz, max_examples=max(20, EXAMPLES // 20))
+"""Decorator of a test of a whole, whose parser another test tries by itself and far more often."""
 
 
 def check_parser(parse: Callable[[], Any], check: Callable[[Any], Any] = lambda value: None) -> Any:

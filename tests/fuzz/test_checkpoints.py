@@ -14,7 +14,7 @@ import shutil
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
@@ -32,7 +32,7 @@ from llava.model.loading import load_processor, load_processor_of
 from llava.model.tokenizers import load_tokenizer
 from llava.protector.checkpoints import build_network_without_weights, open_checkpoint
 from llava.protector.config import CONFIG_NAME, ProtectorConfig, read_positive_label
-from tests.fuzz.support import EXAMPLES, check_parser, damaged, dump, fuzz, list_tree, mutated, values, write
+from tests.fuzz.support import check_parser, damaged, dump, fuzz, list_tree, mutated, some, values, write
 from tests.model import original_checkpoints
 
 PROTECTOR = {
@@ -46,10 +46,6 @@ PROTECTOR = {
     "threshold": 0.75,
     "temperature": 0.6,
 }
-
-
-some = settings(fuzz, max_examples=max(20, EXAMPLES // 20))
-"""Decorator of tests of the whole check, whose parts other tests try more often."""
 
 
 def read(path):
