@@ -2,7 +2,8 @@
 # Install what is needed and run the tests, in two processes side by side (TEST_PROCESSES changes the number).
 #   bash scripts/test.sh                  the fast tests: no test marked slow, no coverage; under 6 minutes on two cores
 #   bash scripts/test.sh --all            every test, with coverage
-#   bash scripts/test.sh --fuzz           tests/fuzz with 10,000 inputs a parser (MLLM_PROTECTOR_FUZZ_EXAMPLES changes it)
+#   bash scripts/test.sh --fuzz           tests/fuzz with 10,000 inputs a parser (MLLM_PROTECTOR_FUZZ_EXAMPLES changes it);
+#                                         well under an hour on two cores
 # What follows goes to pytest: bash scripts/test.sh tests/data, bash scripts/test.sh -m slow, bash scripts/test.sh --all -k torchrun
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -11,7 +12,13 @@ prepare_environment "$here" "[dev,train,eval,topic]"
 cd "$here"
 case "${1:-}" in
   --all)  shift; set -- --cov --cov-report=term "$@" ;;
-  --fuzz) shift; export MLLM_PROTECTOR_FUZZ_EXAMPLES="${MLLM_PROTECTOR_FUZZ_EXAMPLES:-10000}"; set -- tests/fuzz "$@" ;;
+  --fuzz)
+    shift
+    export MLLM_PROTECTOR_FUZZ_EXAMPLES="${MLLM_PROTECTOR_FUZZ_EXAMPLES:-10000}"
+    # A test takes minutes, and more where the machine is busy: each input has a limit of its own, and the test a wide one.
+    # A process that is done takes tests over from the other, so that none is left alone with the longest ones.
+    set -- --timeout 7200 --dist worksteal tests/fuzz "$@"
+    ;;
   *)      set -- -m "not slow" "$@" ;;
 esac
 exec python -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist loadgroup "$@"

@@ -88,7 +88,7 @@ esac
         (["-m", "slow"], ["-m", "not slow", "-m", "slow", "inputs="]),  # the last -m counts
         (["--all"], ["--cov", "--cov-report=term", "inputs="]),
         (["--all", "--cov-fail-under=85"], ["--cov", "--cov-report=term", "--cov-fail-under=85", "inputs="]),
-        (["--fuzz"], ["tests/fuzz", "inputs=10000"]),
+        (["--fuzz"], ["--timeout", "7200", "--dist", "worksteal", "tests/fuzz", "inputs=10000"]),
     ],
 )
 def test_the_test_command_passes_on_what_it_is_told(tmp_path, words, passed):

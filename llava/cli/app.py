@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import threading
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.main import get_command
 
 from llava import __version__
 from llava.cli import evaluate, machine, models, protect
@@ -57,6 +59,12 @@ for _name, _train in (
     app.command(_name, cls=CheckedCommand, context_settings=PASS_THROUGH)(_train)
 
 
+@functools.cache
+def build_command() -> Any:
+    """Return the program as a command of Typer's parser, built from the signatures once a process."""
+    return get_command(app)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
@@ -70,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     arguments = join_lists(sys.argv[1:] if argv is None else argv)
     try:
-        result: Any = app(args=arguments, standalone_mode=False, prog_name="mllm-protector")
+        result: Any = build_command()(args=arguments, standalone_mode=False, prog_name="mllm-protector")
     except (KeyboardInterrupt, typer.Abort):
         return _end_interrupted()
     except Exception as error:

@@ -71,6 +71,14 @@ def load_processor(source: str, name: str, *, trust_remote_code: bool = False, v
     """Load the processor of a model that `native_source` found; `name` is what the user calls it."""
     with quiet_transformers(verbose), _readable_errors(name):
         config = _check_kind(source, name, trust_remote_code)
+    return load_processor_of(config, source, name, trust_remote_code=trust_remote_code, verbose=verbose)
+
+
+def load_processor_of(
+    config: Any, source: str, name: str, *, trust_remote_code: bool = False, verbose: bool = False
+) -> Any:
+    """Load the processor of a model whose config, which `load_processor` reads first, is known."""
+    with quiet_transformers(verbose), _readable_errors(name):
         processor = _read_processor(source, name, trust_remote_code)
         complete_processor(processor, config)
     check_picture_positions(name, processor, config)

@@ -63,17 +63,15 @@ class SentenceEmbedder:
         from transformers import AutoModel, AutoTokenizer
 
         from llava.model.devices import pick_device
+        from llava.model.failures import explain_loading
         from llava.model.hub import fetch
         from llava.model.quiet import quiet_transformers
 
         folder = fetch(str(path), "embedding model", "check --embedding-model") if path else packaged_folder()
         pooling, max_length = read_pooling(folder)
-        try:
-            with quiet_transformers():
-                tokenizer = AutoTokenizer.from_pretrained(folder)
-                model = AutoModel.from_pretrained(folder, use_safetensors=True)
-        except (OSError, ValueError, ImportError) as error:
-            raise InputError(f"no embedding model can be loaded from {folder} ({str(error).splitlines()[0]})") from None
+        with quiet_transformers(), explain_loading(f"embedding model {folder}", "give another by --embedding-model"):
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model = AutoModel.from_pretrained(folder, use_safetensors=True)
         longest = min(max_length or LONGEST, tokenizer.model_max_length)
         return cls(model.to(pick_device(device)), tokenizer, pooling, longest, str(path) if path else PACKAGED_NAME)
 

@@ -19,6 +19,7 @@ from llava.data.training.pairs import DetectorRow
 from llava.errors import InputError
 from llava.model.devices import pick_device, pick_dtype
 from llava.model.embedded.base_lm import resolve_base
+from llava.model.failures import explain_loading
 from llava.model.quiet import quiet_transformers
 from llava.model.tokenizers import load_tokenizer
 from llava.protector.classifier import HarmClassifier, load_sequence_classifier, pad_windows
@@ -160,7 +161,7 @@ class ZeroShotJudge:
         self.tokenizer = load_tokenizer(base)
         if not self.tokenizer.chat_template:
             raise InputError(f"the base {base} has no chat template; zero-shot questions need a chat model")
-        with quiet_transformers():
+        with quiet_transformers(), explain_loading(f"base model {base}", "check its files"):
             self.model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype).to(device).eval()
         self.words = [self.tokenizer.encode(word, add_special_tokens=False)[0] for word in ZERO_SHOT_WORDS]
 

@@ -27,6 +27,7 @@ from llava.files import write_json, write_text_atomic
 from llava.model.embedded.base_lm import BASE_ID, resolve_base_name
 from llava.model.embedded.reading_tower import ReadingTowerConfig
 from llava.model.embedded.stack import CHAT_TEMPLATE, EMBEDDED
+from llava.model.failures import explain_loading
 from llava.model.quiet import quiet_transformers
 from llava.places import check_output_folder
 from llava.process import end_process
@@ -231,7 +232,7 @@ def _load_language_model(name: str) -> tuple[str, Any, Any]:
 
     named = BASE_ID if name == EMBEDDED else name
     folder = resolve_base_name(named)
-    with quiet_transformers():
+    with quiet_transformers(), explain_loading(f"language model {name}", "check its files"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     tokenizer.chat_template = CHAT_TEMPLATE

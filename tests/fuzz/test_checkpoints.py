@@ -6,6 +6,7 @@ the check before the loading is what is tried.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -16,20 +17,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
-from llava.model.adapter_check import check_adapter
+from llava.model.adapter_check import check_adapter, check_tensors, check_values
+from llava.model.adapter_check import expected_shapes as shapes_of_adapter
 from llava.model.embedded.stack import VISION_DESCRIPTION, read_vision_description
+from llava.model.files.adapter import build_lora_config, open_adapter_weights
 from llava.model.files.model import check_model_files
 from llava.model.files.tensors import iter_tensors, read_tensors, weight_files
 from llava.model.llava_checkpoints.format import recognise
 from llava.model.llava_checkpoints.source import LoraDeltas, OriginalSource
 from llava.model.llava_checkpoints.to_hf import expected_shapes
-from llava.model.loading import load_processor
+from llava.model.loading import load_processor, load_processor_of
 from llava.model.tokenizers import load_tokenizer
 from llava.protector.checkpoints import build_network_without_weights, open_checkpoint
 from llava.protector.config import CONFIG_NAME, ProtectorConfig, read_positive_label
-from tests.fuzz.support import check_parser, damaged, dump, fuzz, list_tree, mutated, values, write
+from tests.fuzz.support import check_parser, damaged, dump, fuzz, list_tree, mutated, some, values, write
 from tests.model import original_checkpoints
 
 PROTECTOR = {
@@ -50,10 +53,30 @@ def read(path):
     return json.loads(path.read_text())
 
 
+def copy_once(source, target):
+    """Copy a folder at the first of a test's inputs, and return the copy."""
+    return target if target.exists() else shutil.copytree(source, target)
+
+
+def check_weights(model, folder, shapes):
+    """Check an adapter's file as `check_adapter` does once the config is put on the base, which costs far more."""
+    opened = open_adapter_weights(folder)
+    names = {key: key.replace(".default.weight", ".weight") for key in opened.keys}
+    check_tensors(opened, names, shapes, model, folder, "base")
+    check_values(opened, folder)
+    return opened
+
+
 @pytest.fixture(scope="session")
 def network(tiny_detector):
     """The detector's network without weights and without its adapter."""
     return build_network_without_weights("detector", open_checkpoint("detector", str(tiny_detector)))
+
+
+@pytest.fixture(scope="session")
+def shapes(tiny_detector, network):
+    """The tensors that the detector's adapter must have."""
+    return shapes_of_adapter(network, build_lora_config(tiny_detector, with_head=True), tiny_detector, "base")
 
 
 @pytest.fixture(scope="session")
@@ -108,9 +131,7 @@ def test_labels(tmp_path, labels):
 @fuzz
 @given(data=st.data())
 def test_adapter_config(tmp_path, tiny_detector, network, data):
-    folder = tmp_path / "adapter"
-    if not folder.exists():
-        shutil.copytree(tiny_detector, folder)
+    folder = copy_once(tiny_detector, tmp_path / "adapter")
     valid = read(tiny_detector / "adapter_config.json")
     # Most fields decide nothing; those that do are changed alone as well.
     field = data.draw(st.sampled_from([None, *valid]))
@@ -135,23 +156,28 @@ def test_adapter_config(tmp_path, tiny_detector, network, data):
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_model.bin"])
 @fuzz
 @given(data=st.data())
-def test_adapter_weights(tmp_path, adapters, network, name, data):
-    folder = tmp_path / "adapter"
-    if not folder.exists():
-        shutil.copytree(adapters[name], folder)
+def test_adapter_weights(tmp_path, adapters, network, shapes, name, data):
+    folder = copy_once(adapters[name], tmp_path / "adapter")
     content = (adapters[name] / name).read_bytes()
     # The header is a small part of the file, and the more fragile one.
     front = data.draw(st.sampled_from([len(content), 3000]))
     write(folder, name, data.draw(damaged(content[:front])) + content[front:])
+    check_parser(lambda: check_weights(network, folder, shapes))
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_model.bin"])
+@some
+@given(data=st.data())
+def test_adapter_weights_beside_their_config(tmp_path, adapters, network, name, data):
+    folder = copy_once(adapters[name], tmp_path / "adapter")
+    write(folder, name, data.draw(damaged((adapters[name] / name).read_bytes())))
     check_parser(lambda: check_adapter(network, folder, "base"))
 
 
 @fuzz
 @given(data=st.data())
 def test_base_config(tmp_path, tiny_lm, tiny_detector, data):
-    base = tmp_path / "base"
-    if not base.exists():
-        shutil.copytree(tiny_lm, base)
+    base = copy_once(tiny_lm, tmp_path / "base")
     text = dump(data.draw(mutated(read(tiny_lm / "config.json"))))
     write(base, "config.json", text)
 
@@ -168,9 +194,7 @@ def test_base_config(tmp_path, tiny_lm, tiny_detector, data):
 @fuzz
 @given(data=st.data())
 def test_merged_classifier_config(tmp_path, tiny_classifier, data):
-    folder = tmp_path / "merged"
-    if not folder.exists():
-        shutil.copytree(tiny_classifier, folder)
+    folder = copy_once(tiny_classifier, tmp_path / "merged")
     valid = {**read(tiny_classifier / "config.json"), "id2label": {"0": "harmful"}, "label2id": {"harmful": 0}}
     write(folder, "config.json", dump(data.draw(mutated(valid))))
 
@@ -226,9 +250,7 @@ def test_weight_files(tmp_path, tmp_path_factory, name, data):
 @fuzz
 @given(data=st.data())
 def test_original_llava(tmp_path, originals, form, data):
-    folder = tmp_path / form
-    if not folder.exists():
-        shutil.copytree(originals[form], folder)
+    folder = copy_once(originals[form], tmp_path / form)
     valid = read(originals[form] / "config.json")
     pictures = [name for name in valid if name.startswith(("mm_", "image_", "tie", "vocab", "model", "arch", "rope"))]
     field = data.draw(st.sampled_from([None, *pictures]))
@@ -263,9 +285,7 @@ def original_base(originals):
 @fuzz
 @given(data=st.data())
 def test_original_lora_config(tmp_path, originals, original_base, data):
-    folder = tmp_path / "lora"
-    if not folder.exists():
-        shutil.copytree(originals["lora"], folder)
+    folder = copy_once(originals["lora"], tmp_path / "lora")
     write(folder, "adapter_config.json", dump(data.draw(mutated(read(originals["lora"] / "adapter_config.json")))))
 
     def parse():
@@ -279,35 +299,64 @@ def test_original_lora_config(tmp_path, originals, original_base, data):
     check_parser(parse, check)
 
 
-@pytest.mark.parametrize("name", ["adapter_model.bin", "non_lora_trainables.bin"])
+def check_finite(tensors):
+    """Assert that every number of an accepted file is one."""
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+@pytest.fixture(scope="session")
+def original_shapes(originals, original_base):
+    """The tensors that the LoRA in the original format must have."""
+    folder = originals["lora"]
+    return shapes_of_adapter(original_base, build_lora_config(folder, with_head=False), folder, "base")
+
+
 @fuzz
 @given(data=st.data())
-def test_original_lora_weights(tmp_path, originals, original_base, name, data):
-    folder = tmp_path / "lora"
-    if not folder.exists():
-        shutil.copytree(originals["lora"], folder)
-    write(folder, name, data.draw(damaged((originals["lora"] / name).read_bytes())))
-    source = OriginalSource(recognise(originals["lora"]))
+def test_original_lora_weights(tmp_path, originals, original_base, original_shapes, data):
+    folder = copy_once(originals["lora"], tmp_path / "lora")
+    write(folder, "adapter_model.bin", data.draw(damaged((originals["lora"] / "adapter_model.bin").read_bytes())))
 
     def parse():
-        if name.startswith("non_lora"):
-            source.checkpoint = dataclasses.replace(source.checkpoint, folder=folder)
-            return source.trained
+        opened = check_weights(original_base, folder, original_shapes)
+        return {key: opened.tensor(key) for key in opened.keys}
+
+    check_parser(parse, check_finite)
+
+
+@some
+@given(data=st.data())
+def test_original_lora_weights_beside_their_config(tmp_path, originals, original_base, data):
+    folder = copy_once(originals["lora"], tmp_path / "lora")
+    write(folder, "adapter_model.bin", data.draw(damaged((originals["lora"] / "adapter_model.bin").read_bytes())))
+
+    def parse():
         check_adapter(original_base, folder, "base", named_default=True)
-        return read_tensors(folder / name)
+        return read_tensors(folder / "adapter_model.bin")
 
-    def check(tensors):
-        assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    check_parser(parse, check_finite)
 
-    check_parser(parse, check)
+
+@pytest.fixture(scope="session")
+def original_lora(originals):
+    """The LoRA in the original format, recognised."""
+    return OriginalSource(recognise(originals["lora"]))
+
+
+@fuzz
+@given(data=st.data())
+def test_original_trained_weights(tmp_path, originals, original_lora, data):
+    name = "non_lora_trainables.bin"
+    write(tmp_path, name, data.draw(damaged((originals["lora"] / name).read_bytes())))
+    source = copy.copy(original_lora)  # read once each: a source keeps what it has read
+    source.checkpoint = dataclasses.replace(original_lora.checkpoint, folder=tmp_path)
+    check_parser(lambda: source.trained, check_finite)
 
 
 @fuzz
 @given(data=st.data())
 def test_llava_config(tmp_path, tiny_llava, data):
-    folder = tmp_path / "llava"
-    if not folder.exists():
-        shutil.copytree(tiny_llava, folder)
+    folder = copy_once(tiny_llava, tmp_path / "llava")
     write(folder, "config.json", dump(data.draw(mutated(read(tiny_llava / "config.json")))))
 
     def parse():
@@ -326,35 +375,58 @@ def check_processor(processor):
         assert out["pixel_values"].shape[0] == 1
 
 
+@st.composite
+def processor_configs(draw, valid):
+    """Draw a processor's config with changes anywhere, or in what decides most: how a picture is prepared."""
+    if draw(st.booleans()):
+        return draw(mutated(valid))
+    return {**valid, "image_processor": draw(mutated(valid["image_processor"]))}
+
+
+@pytest.fixture(scope="session")
+def llava_config(tiny_llava):
+    """The config of the tiny LLaVA, and the id that stands for its pictures."""
+    config = AutoConfig.from_pretrained(tiny_llava)
+    assert config.image_token_id == AutoTokenizer.from_pretrained(tiny_llava).convert_tokens_to_ids("<image>")
+    return config
+
+
+def check_prepared(processor, config):
+    """Assert that a picture becomes what the tower and the language model of the tiny LLaVA take."""
+    from PIL import Image
+
+    out = processor(text=processor.image_token, images=Image.new("RGB", (70, 20)), return_tensors="pt")
+    assert out["pixel_values"].shape == (1, 3, 32, 32)
+    assert (out["input_ids"] == config.image_token_id).sum() == 4
+
+
 @fuzz
 @given(data=st.data())
-def test_processor_config(tmp_path, tiny_llava, data):
-    folder = tmp_path / "llava"
-    if not folder.exists():
-        shutil.copytree(tiny_llava, folder)
-    valid = read(tiny_llava / "processor_config.json")
-    holder = data.draw(st.sampled_from(["all", "image_processor"]))
-    new = data.draw(mutated(valid)) if holder == "all" else {**valid, holder: data.draw(mutated(valid[holder]))}
-    write(folder, "processor_config.json", dump(new))
+def test_processor_config(tmp_path, tiny_llava, llava_config, data):
+    folder = copy_once(tiny_llava, tmp_path / "llava")
+    write(
+        folder, "processor_config.json", dump(data.draw(processor_configs(read(tiny_llava / "processor_config.json"))))
+    )
+    check_parser(
+        lambda: load_processor_of(llava_config, str(folder), "tiny"), lambda found: check_prepared(found, llava_config)
+    )
 
-    def check(processor):
-        from PIL import Image
 
-        out = processor(text=processor.image_token, images=Image.new("RGB", (70, 20)), return_tensors="pt")
-        assert out["pixel_values"].shape == (1, 3, 32, 32)
-        image_token = AutoTokenizer.from_pretrained(tiny_llava).convert_tokens_to_ids("<image>")
-        assert (out["input_ids"] == image_token).sum() == 4
-
-    check_parser(lambda: load_processor(str(folder), "tiny"), check)
+@some
+@given(data=st.data())
+def test_processor_config_beside_its_model(tmp_path, tiny_llava, llava_config, data):
+    folder = copy_once(tiny_llava, tmp_path / "llava")
+    write(
+        folder, "processor_config.json", dump(data.draw(processor_configs(read(tiny_llava / "processor_config.json"))))
+    )
+    check_parser(lambda: load_processor(str(folder), "tiny"), lambda found: check_prepared(found, llava_config))
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 @fuzz
 @given(data=st.data())
 def test_tokenizer(tmp_path, tiny_lm, name, data):
-    folder = tmp_path / "lm"
-    if not folder.exists():
-        shutil.copytree(tiny_lm, folder)
+    folder = copy_once(tiny_lm, tmp_path / "lm")
     content = (tiny_lm / name).read_bytes()
     valid = json.loads(content)
     text = data.draw(mutated(valid).map(dump) if name == "tokenizer_config.json" else damaged(content))

@@ -53,8 +53,12 @@ def test_what_is_not_known_is_refused(tmp_path):
     with pytest.raises(InputError, match="pools by pooling_mode_max_tokens"):
         read_pooling(build_encoder(tmp_path / "b", pooling={"pooling_mode_max_tokens": True}))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no embedding model can be loaded"):
+    with pytest.raises(InputError, match=r"embedding model .* cannot be loaded"):
         SentenceEmbedder.from_pretrained(tmp_path / "empty")
+    config = build_encoder(tmp_path / "odd") / "config.json"
+    config.write_text(config.read_text().replace('"hidden_size": ', '"hidden_size": [], "was": '))
+    with pytest.raises(InputError, match=r"embedding model .* cannot be loaded .*; give another by --embedding-model"):
+        SentenceEmbedder.from_pretrained(tmp_path / "odd")
     with pytest.raises(InputError, match="embedding model no/such/place does not exist"):
         SentenceEmbedder.from_pretrained("no/such/place")
 

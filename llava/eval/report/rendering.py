@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -21,6 +23,9 @@ from llava.eval.run.records import load_records
 from llava.eval.scoring.summary import read_summary
 from llava.eval.scoring.verdicts import load_verdicts
 from llava.files import write_text_atomic
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = ["print_summary", "render_report"]
 
@@ -44,14 +49,24 @@ def render_report(folder: str | Path, output: str | Path | None = None) -> Path:
         InputError: When the run has no records, was not scored or is damaged, or a page cannot be written; nothing is
             written then.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     folder = Path(folder)
     target = Path(output) if output is not None else folder
     records = load_records(folder)
     summary = read_summary(folder)
     run = read_run(folder) or {}
     check_outputs(target, [target / name for name in (MARKDOWN_FILE, LATEX_FILE, REPORT_FILE)])
+    page = load_page().render(**build_view(run, summary, records, load_verdicts(folder, summary)))
+    write_text_atomic(target / MARKDOWN_FILE, render_markdown(summary))
+    write_text_atomic(target / LATEX_FILE, render_latex(summary))
+    write_text_atomic(target / REPORT_FILE, page)
+    return target / REPORT_FILE
+
+
+@functools.cache
+def load_page() -> Template:
+    """Return the template of the page; compiling it takes far longer than filling it, so that is done once."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -62,13 +77,7 @@ def render_report(folder: str | Path, output: str | Path | None = None) -> Path:
     environment.filters.update(
         percent=format_percent, interval=format_interval, p_value=format_p, breakable=mark_breaks
     )
-    page = environment.get_template("report.html.jinja").render(
-        **build_view(run, summary, records, load_verdicts(folder, summary))
-    )
-    write_text_atomic(target / MARKDOWN_FILE, render_markdown(summary))
-    write_text_atomic(target / LATEX_FILE, render_latex(summary))
-    write_text_atomic(target / REPORT_FILE, page)
-    return target / REPORT_FILE
+    return environment.get_template("report.html.jinja")
 
 
 def mark_breaks(name: str) -> Markup:

@@ -101,10 +101,13 @@ def parse_address(text: str) -> Address:
             parts.query,
             _read_credentials(parts),
         )
-        httpx.URL(address.join("models"))
+        # A host in Punycode is decoded only when httpx is asked for it, which a request does too late to be explained.
+        known = httpx.URL(address.join("models")).host
         # As a look-up of the name would do it; labels that are empty or too long are none.
         if ":" not in host:
             host.encode("idna")
+        if not known:
+            raise ValueError(text)
         return address
     except (ValueError, httpx.InvalidURL):
         # Whatever stands before an @ may be a password, however odd the rest is.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llava.errors import InputError
 from llava.fields import Fields, describe_value
 from llava.files import read_json
+from llava.model.failures import explain_loading
 from llava.model.files.tensors import TensorFileError, open_tensors
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ def build_lora_config(folder: str | Path, *, with_head: bool) -> LoraConfig:
     if values["target_modules"] is None:
         raise InputError(f"{Path(folder) / CONFIG_FILE} names no target_modules; copy the adapter again")
     del values["peft_type"]
-    return LoraConfig(**{name: value for name, value in values.items() if value is not None})
+    # PEFT refuses some fields beside others: a pattern of layers without their numbers.
+    with explain_loading(f"adapter config {Path(folder) / CONFIG_FILE}", "copy the adapter again"):
+        return LoraConfig(**{name: value for name, value in values.items() if value is not None})
 
 
 def open_adapter_weights(folder: str | Path) -> SafetensorsFile | TorchFile:

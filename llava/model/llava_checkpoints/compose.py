@@ -17,6 +17,7 @@ from llava.errors import InputError
 from llava.files import write_json
 from llava.model.cache import build_once, cache_dir, folder_fingerprint
 from llava.model.embedded.base_lm import resolve_base_name
+from llava.model.failures import explain_loading
 from llava.model.files.model import read_model_config
 from llava.model.hub import fetch
 from llava.model.llava_checkpoints.format import (
@@ -86,7 +87,8 @@ def _write_own_prompt(base: Path, folder: Path) -> None:
     """Save the base's tokenizer with a chat template that places pictures, where the base has a chat template."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    with explain_loading(f"the tokenizer in {base}", "copy its tokenizer files"):
+        tokenizer = AutoTokenizer.from_pretrained(base)
     shipped = tokenizer.chat_template
     if isinstance(shipped, str) and IMAGE_TOKEN not in shipped:
         tokenizer.chat_template = PICTURES_FIRST + shipped

@@ -223,14 +223,15 @@ def _processor(source: OriginalSource, tokenizer: Any, template: str) -> Any:
     from transformers import CLIPImageProcessor, LlavaImageProcessor, LlavaProcessor
 
     side = source.tower_config.image_size
-    if (source.tower / "preprocessor_config.json").is_file():
-        with explain_loading(f"the picture preparation of vision tower {source.tower}", "fetch the tower again"):
+    with explain_loading(f"the picture preparation of vision tower {source.tower}", "fetch the tower again"):
+        if (source.tower / "preprocessor_config.json").is_file():
             plain = CLIPImageProcessor.from_pretrained(source.tower)
-    else:
-        plain = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-    settings = {k: v for k, v in plain.to_dict().items() if not k.endswith("_type")}
+        else:
+            plain = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        settings = {k: v for k, v in plain.to_dict().items() if not k.endswith("_type")}
+        pictures = LlavaImageProcessor(**{**settings, "do_pad": source.checkpoint.pads_to_square})
     return LlavaProcessor(
-        image_processor=LlavaImageProcessor(**{**settings, "do_pad": source.checkpoint.pads_to_square}),
+        image_processor=pictures,
         tokenizer=tokenizer,
         patch_size=source.tower_config.patch_size,
         vision_feature_select_strategy="full" if source.checkpoint.keeps_cls else "default",

@@ -10,6 +10,7 @@ import torch
 
 from llava.errors import InputError
 from llava.files import read_json, write_json
+from llava.model.failures import explain_loading
 from llava.model.files.tensors import iter_tensors, weight_files
 from llava.model.llava_checkpoints.format import IMAGE_TOKEN, PROJECTOR_PREFIX, TOWER_FOLDER, tower_key
 from llava.model.llava_checkpoints.weights import ShardWriter
@@ -37,9 +38,10 @@ def export_original(hf_folder: Path, folder: Path, vision_tower: str) -> None:
     from transformers import AutoConfig, AutoProcessor
 
     with quiet_transformers():
-        config = AutoConfig.from_pretrained(hf_folder)
-        check_expressible(hf_folder, config)
-        processor = AutoProcessor.from_pretrained(hf_folder)
+        with explain_loading(f"checkpoint {hf_folder}", "check its config files"):
+            config = AutoConfig.from_pretrained(hf_folder)
+            check_expressible(hf_folder, config)
+            processor = AutoProcessor.from_pretrained(hf_folder)
         rows = _rows_without_image(processor.tokenizer, config)
         projector_type, dtype = _write_weights(hf_folder, folder, config, rows)
         _write_config(folder, config, processor, projector_type, dtype, rows, vision_tower)

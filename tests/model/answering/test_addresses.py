@@ -30,6 +30,7 @@ def test_the_query_stays_at_the_end_and_user_information_goes(text, asked):
         *("", "127.0.0.1:8000", "file:///etc/passwd", "http://", "http://[::1", "http://a:b:c/v1"),
         *("http://127.0.0.1:notaport/v1", "http://host:99999/v1", "http://host:0/v1", "http://a..b/v1"),
         *("http://host/v1#part", "http://" + "a" * 64 + ".com/v1", "http://ho st/v1", "http://\x00/v1"),
+        *("http://xn--a", "http://xn--a0/v1"),
     ],
 )
 def test_what_is_no_address_is_said_in_one_line(text):

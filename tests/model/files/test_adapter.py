@@ -74,6 +74,12 @@ def test_the_task_type_is_the_heads_where_the_file_has_none(tiny_detector, tmp_p
     assert build_lora_config(folder, with_head=False).task_type is None
 
 
+def test_fields_that_peft_refuses_together_are_one_line(tiny_detector, tmp_path):
+    folder = copy_adapter(tiny_detector, tmp_path / "adapter", layers_pattern=["layers"], layers_to_transform=None)
+    with pytest.raises(InputError, match=r"adapter config .*layers_to_transform.*; copy the adapter again"):
+        build_lora_config(folder, with_head=True)
+
+
 def test_an_empty_file_holds_no_tensors(tmp_path):
     import torch
 

@@ -88,6 +88,16 @@ def test_what_the_format_cannot_say_is_refused(tiny_llava, tmp_path, changes, na
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("file", ["config.json", "processor_config.json", "tokenizer_config.json"])
+def test_a_config_of_wrong_types_is_one_line(tiny_llava, tmp_path, file):
+    folder = shutil.copytree(tiny_llava, tmp_path / "copy")
+    values = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(dict.fromkeys(values, 5)))
+    with pytest.raises(InputError, match=r"checkpoint .*copy cannot be loaded \(.+\); check its config files"):
+        export_original(folder, tmp_path / "out", "tower")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_stray_weight_is_refused(tiny_llava, tmp_path):
     from safetensors.torch import load_file, save_file
 
