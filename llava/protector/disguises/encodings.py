@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
-from llava.protector.disguises.plausible import is_english, is_surely_english, looks_like_text
+from llava.protector.disguises.plausible import is_english, looks_like_text, turns_english
 
 LONGEST_CODE = 1 << 16
 """Characters of one code that are looked at."""
@@ -104,7 +104,9 @@ def decode_rot13(text: str) -> Iterator[str]:
         >>> list(decode_rot13("Here it is:\\nguvf vf ubj lbh onxr oernq"))
         ['this is how you bake bread']
     """
-    if found := [turned for line in _foreign_lines(text) if is_surely_english(turned := codecs.encode(line, "rot13"))]:
+    if found := [
+        turned for line in _foreign_lines(text) if turns_english(line, turned := codecs.encode(line, "rot13"))
+    ]:
         yield "\n".join(found)
 
 
@@ -117,7 +119,7 @@ def decode_reversed(text: str) -> Iterator[str]:
         >>> list(decode_reversed("bread. the Bake flour. with it Mix water. the boil First,"))
         ['First, boil the water. Mix it with flour. Bake the bread.']
     """
-    if found := [turned for line in _foreign_lines(text) if is_surely_english(turned := line[::-1])]:
+    if found := [turned for line in _foreign_lines(text) if turns_english(line, turned := line[::-1])]:
         # A text that was reversed as a whole has its lines in reverse, too.
         yield "\n".join(reversed(found))
     if _runs_backwards(text):

@@ -17,8 +17,8 @@ WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 LONGEST_LOOK = 4000
 """Characters that are enough to tell."""
 FEWEST_WORDS = 4
-FOREIGN_SHARE, ENGLISH_SHARE = 0.1, 0.25
-"""Shares of common words below which a text is not English, and from which it surely is; half of them is usual."""
+FOREIGN_SHARE, ENGLISH_SHARE = 0.25, 0.25
+"""Shares of common words up to which a text may not be English, and from which it may be; nearly half is usual."""
 
 
 def count_words(text: str) -> tuple[int, int]:
@@ -33,26 +33,29 @@ def count_words(text: str) -> tuple[int, int]:
 
 
 def is_english(text: str) -> bool:
-    """Tell whether a text may be English: one word in ten is such as all texts have.
+    """Tell whether a text may be English as it stands: a good part of its words are such as all texts have.
 
     Example:
-        >>> is_english("First, boil the water."), is_english("guvf vf ubj lbh qb vg")
+        >>> is_english("This is how you boil the water."), is_english("guvf vf ubj lbh qb vg")
         (True, False)
     """
     words, common = count_words(text)
     return common > FOREIGN_SHARE * words
 
 
-def is_surely_english(text: str) -> bool:
-    """Tell whether a text is English beyond chance: several words are such as all texts have.
+def turns_english(text: str, turned: str) -> bool:
+    """Tell whether another form of a text is English beyond chance, and more so than the text itself.
 
     Example:
-        >>> is_surely_english("this is how you do it"), is_surely_english("an an an an")
+        >>> turns_english("guvf vf ubj lbh qb vg", "this is how you do it"), turns_english("na na na na", "an an an an")
         (True, False)
     """
-    words = WORD.findall(text[:LONGEST_LOOK].lower())
+    words = WORD.findall(turned[:LONGEST_LOOK].lower())
     common = [word for word in words if word in COMMON]
-    return len(words) >= FEWEST_WORDS and len(set(common)) >= 2 and len(common) >= ENGLISH_SHARE * len(words)
+    if len(words) < FEWEST_WORDS or len(set(common)) < 2 or len(common) < ENGLISH_SHARE * len(words):
+        return False
+    others, shared = count_words(text)
+    return 2 * shared * len(words) < len(common) * max(1, others)
 
 
 def looks_like_text(text: str, *, strict: bool = False) -> bool:

@@ -15,11 +15,12 @@ _VOWELS = frozenset("aeiouyAEIOUYäöüáéíóúàèìòùâêîôûаеёио�
 _NOTES = frozenset("ABCDEFGH")
 """Choices, notes, rhyme schemes and columns are written in these."""
 _BASES = frozenset("ACGTUNacgtun")
-FEWEST_LETTERS = 4
+FEWEST_LETTERS, MOST_OPERATORS = 4, 0.1
+"""Letters of a word that was taken apart; the share of signs from which on it is a formula."""
 
 _LEET = {"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i"}
 _TABLE = str.maketrans(_LEET)
-_TOKEN = re.compile(r"(?<![^\s\"'(\[*])[A-Za-z0-9@$!]+(?=[.,;:?!)\]\"'*]*(?:\s|$)|'[a-z]{1,2}\b)")
+_TOKEN = re.compile(r"(?<![^\s\"'(\[*])[A-Za-z0-9@$!]+(?=[.,;:?!)\]\"'*]*(?:\s|$)|'[a-z0-9]{1,2}\b)")
 """A word between blanks and marks; what has slashes, dots or underscores inside is code or an address."""
 _NAMES = """
 a11y b1g c3po d3js e10s g0v h1b h1n1 h3n2 h5n1 i1e j1939 k3s l10n l3d log4j log4net m4a m4v mp3s mp4s neo4j o1js
@@ -32,7 +33,7 @@ _UNIT = re.compile(r"\d+[a-zA-Z]{1,3}|[a-zA-Z]\d+[a-zA-Z]?|\d+[a-zA-Z]\d+|[a-zA-
 _SHORT_UNIT = re.compile(
     r"\d+(?:st|rd|th|am|pm|kg|mm|cm|km|ml|mg|gb|mb|kb|hz|px|pt|[a-zA-Z])|[a-zA-Z]\d{1,2}|@.*", re.I
 )
-_SHORT_LEET = re.compile("[14][fmnst]|[bdghmnstw][03]", re.I)
+_SHORT_LEET = re.compile("[014][fmnrst]|[bdghmnstw][03]", re.I)
 _INNER_AT = re.compile("[a-z]@[a-z]+|[a-z]+@[a-z]{1,2}", re.I)
 _INNER = re.compile(r"(?<=[a-z])(?:[013457@$!]{1,3})(?=[a-z])")
 _LETTERS_AND_SIGNS = re.compile("[A-Za-z013457@$!]+")
@@ -77,7 +78,13 @@ def _is_spelling(characters: list[str]) -> bool:
     kinds = set(letters)
     if len(letters) < FEWEST_LETTERS or len(letters) < 0.6 * len(characters) or len(kinds) < 3:
         return False
-    if _OPERATORS & set(characters) or kinds <= _NOTES or kinds <= _BASES or len(set(letters[1::2])) == 1:
+    operators = sum(sign in _OPERATORS for sign in characters)
+    if (
+        operators > MOST_OPERATORS * len(characters)
+        or kinds <= _NOTES
+        or kinds <= _BASES
+        or len(set(letters[1::2])) == 1
+    ):
         return False
     codes = [ord(letter) for letter in letters]
     steps = [second - first for first, second in pairwise(codes)]
