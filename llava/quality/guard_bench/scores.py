@@ -81,12 +81,12 @@ class ScoreBook:
                 chunk = places[start : start + CHUNK]
                 begun = time.perf_counter()
                 found = self._score_now([responses[place] for place in chunk], [prompts[place] for place in chunk])
-                seconds = (time.perf_counter() - begun) / len(chunk)
+                seconds = round((time.perf_counter() - begun) / len(chunk), 6)
                 rows: list[dict[str, Any]] = []
                 for place, score in zip(chunk, found, strict=True):
                     self.known[keys[place]] = (score, seconds)
                     shown = None if math.isnan(score) else score
-                    rows.append({"key": keys[place], "harm_score": shown, "seconds": round(seconds, 6)})
+                    rows.append({"key": keys[place], "harm_score": shown, "seconds": seconds})
                 append_lines(self.path, rows)
                 bar.update(len(chunk))
         return [self.known[key][0] for key in keys]
