@@ -21,7 +21,6 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}(?:[ \t]*\r?\n[ \t]*[A-Za-z0-9+/_-]{4
 _HEX = re.compile(r"(?:(?:\\x|0x|\\u00|%|U\+00)?[0-9A-Fa-f]{2}[ \t\r\n,;:-]{0,2}){8,}")
 _HEX_DIGITS = re.compile(r"(?:\\x|0x|\\u00|%|U\+00)?([0-9A-Fa-f]{2})")
 _BITS = re.compile(r"(?:[01]{8}[ \t\r\n,]{0,2}){6,}")
-_COMMENT = re.compile(r"<!--(.{8,8192}?)-->", re.DOTALL)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});?")
 _PERCENT = re.compile(r"(?:[^\s%<>\"]{0,64}%[0-9A-Fa-f]{2}){3,}[^\s<>\"]{0,64}")
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{8,}")
@@ -76,7 +75,7 @@ def decode_percent(text: str) -> Iterator[str]:
         >>> list(decode_percent("see how%20to%20bake%20fresh%20bread or /a%20b/c"))
         ['how to bake fresh bread']
     """
-    for code in _longest(_PERCENT, text):
+    for code in _longest(_PERCENT, text) if "%" in text else []:
         decoded = unquote_to_bytes(code.encode("utf-8", "replace")).decode("utf-8", "replace")
         if looks_like_text(decoded) and "%" not in decoded:
             yield decoded
@@ -89,7 +88,10 @@ def decode_html(text: str) -> Iterator[str]:
         >>> list(decode_html("<p>Hi</p><!-- the bread needs salt -->&#98;&#97;&#107;&#101;&#33; &amp;"))
         ['the bread needs salt', '<p>Hi</p><!-- the bread needs salt -->bake! &']
     """
-    for comment in _longest(_COMMENT, text, group=1):
+    # Each piece behind an opening mark, up to the closing one: a search for both would begin anew at every opening.
+    pieces = [piece.partition("-->") for piece in text.split("<!--")[1:]]
+    comments = [comment[:LONGEST_CODE] for comment, closed, _ in pieces if closed and len(comment) >= SHORTEST_LINE]
+    for comment in sorted(comments, key=len)[-MOST_CODES:]:
         if looks_like_text(comment):
             yield comment.strip()
     entities = _ENTITY.findall(text)
@@ -144,9 +146,9 @@ def _foreign_lines(text: str) -> list[str]:
     return [line for line in text[:LONGEST_CODE].splitlines() if len(line) >= SHORTEST_LINE and not is_english(line)]
 
 
-def _longest(pattern: re.Pattern[str], text: str, group: int = 0) -> list[str]:
+def _longest(pattern: re.Pattern[str], text: str) -> list[str]:
     """Return the longest matches of a pattern, in their order."""
-    found = [match[group][:LONGEST_CODE] for match in pattern.finditer(text)]
+    found = [match[0][:LONGEST_CODE] for match in pattern.finditer(text)]
     kept = sorted(range(len(found)), key=lambda place: -len(found[place]))[:MOST_CODES]
     return [found[place] for place in sorted(kept)]
 
