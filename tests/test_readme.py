@@ -89,7 +89,13 @@ def test_every_command_runs_in_order(workplace):
     for words in commands():
         done = subprocess.run(words, cwd=workplace, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    for name in ("quickstart-output/report.html", "scored.jsonl", "rewritten.jsonl", "runs/demo/report.html", "runs/bench/roc.png"):
+    for name in (
+        "quickstart-output/report.html",
+        "scored.jsonl",
+        "rewritten.jsonl",
+        "runs/demo/report.html",
+        "runs/bench/roc.png",
+    ):
         assert (workplace / name).is_file()
     for name in ("runs/eval/report.html", "runs/detector-merged/model.safetensors"):
         assert (workplace / name).is_file()
