@@ -22,6 +22,7 @@ SMALL = {
     "bash scripts/quickstart.sh": ["--limit", "8", "--max-new-tokens", "8", "--output", "quickstart-output"],
     "bash scripts/train_harm_detector.sh": ["--max-steps", "2", "--num-layers", "2", "--max-length", "64"],
     "bash scripts/train_detoxifier.sh": ["--max-steps", "2", "--max-length", "128", "--max-target-tokens", "16"],
+    "mllm-protector guard-bench": ["--limit", "4"],
     "bash llava/eval/eval_multi_safeguard.sh": ["--benchmark", "sample", "--limit", "4", "--max-new-tokens", "8"],
 }
 """What is added to a command so that it ends soon on two cores. (The first step of a schedule may change nothing.)"""
@@ -88,7 +89,13 @@ def test_every_command_runs_in_order(workplace):
     for words in commands():
         done = subprocess.run(words, cwd=workplace, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    for name in ("quickstart-output/report.html", "scored.jsonl", "rewritten.jsonl", "runs/demo/report.html"):
+    for name in (
+        "quickstart-output/report.html",
+        "scored.jsonl",
+        "rewritten.jsonl",
+        "runs/demo/report.html",
+        "runs/bench/roc.png",
+    ):
         assert (workplace / name).is_file()
     for name in ("runs/eval/report.html", "runs/detector-merged/model.safetensors"):
         assert (workplace / name).is_file()

@@ -46,7 +46,7 @@ def top(
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 for _command in (
     *(evaluate.generate, evaluate.score, evaluate.report, evaluate.compare),
-    *(protect.detect, protect.detoxify, protect.calibrate),
+    *(protect.detect, protect.detoxify, protect.calibrate, protect.guard_bench),
     *(models.merge, models.convert),
     *(machine.quickstart, machine.doctor),
 ):

@@ -11,7 +11,7 @@ from llava.bounds import check_bounds
 from llava.errors import InputError
 from llava.options import read_options, split_items, to_word, unquote
 
-LIST_FLAGS = ("--image-types", "--scenarios", "--judge")
+LIST_FLAGS = ("--image-types", "--scenarios", "--judge", "--evasions")
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from llava.cli.config import split_list
 from llava.cli.options import (
     Attention,
     Config,
@@ -130,3 +131,46 @@ def calibrate(
     typer.echo(f"expected calibration error {found.ece_before:.4f} before, {found.ece_after:.4f} after")
     if found.unscored:
         typer.echo(f"{found.unscored} rows could not be scored and count as flagged")
+
+
+def guard_bench(
+    input: Annotated[
+        list[Path], typer.Option(help="Labelled responses: JSON Lines, JSON, CSV or Parquet; several by repeating it.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of the figures; run again on it to resume.")],
+    detector: Detector = "embedded",
+    detector_base: DetectorBase = None,
+    threshold: Threshold = None,
+    evasions: Annotated[
+        list[str] | None, typer.Option(help="Disguises to measure as well, by name, or all; several.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Score at most so many responses of each source.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the limit's draw, the intervals and the disguises.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Texts a forward pass.")] = 16,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    attn_implementation: Attention = None,
+    load_in_8bit: In8Bit = False,
+    load_in_4bit: In4Bit = False,
+    trust_remote_code: TrustRemoteCode = False,
+    config: Config = None,
+) -> None:
+    """Measure a guard on labelled responses, by source, beside published figures of others. Resumes."""
+    options = {**locals(), "base": detector_base}
+    from llava.model.options import take_options
+    from llava.quality.guard_bench.bench import run_bench
+    from llava.quality.guard_bench.report import print_report
+
+    report = run_bench(
+        input,
+        output,
+        detector,
+        threshold=threshold,
+        evasions=split_list(evasions),
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        options=take_options(options),
+    )
+    print_report(report)
+    typer.echo(output)

@@ -16,6 +16,7 @@ import numpy as np
 
 from llava.errors import InputError
 from llava.files import read_json
+from llava.model.tokenizers import break_up, encode_text
 
 if TYPE_CHECKING:
     import torch
@@ -95,8 +96,9 @@ class SentenceEmbedder:
         """Return the vectors of a batch, (B, H)."""
         import torch
 
-        inputs: Any = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+        plain = [break_up(self.tokenizer, text) for text in texts]
+        inputs: Any = encode_text(
+            self.tokenizer, plain, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
         ).to(self.model.device)
         hidden = self.model(**inputs).last_hidden_state  # (B, T, H)
         if self.pooling == "cls":

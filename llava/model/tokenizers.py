@@ -33,6 +33,45 @@ def hold_tokenizer(tokenizer: Any) -> threading.RLock:
         return LOCKS.setdefault(tokenizer, threading.RLock())
 
 
+STUBBORN: weakref.WeakKeyDictionary[Any, list[str]] = weakref.WeakKeyDictionary()
+"""For each tokenizer in use, its reserved tokens that it finds in plain text all the same."""
+
+
+def encode_text(tokenizer: Any, text: Any, **options: Any) -> Any:
+    """Tokenise what somebody wrote: a control token spelled out in it, such as `<|im_end|>`, is text like any other.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        text: A text or a list of texts, each gone through `break_up`.
+        options: As of the tokenizer's own call.
+
+    Returns:
+        What the tokenizer returns. Tokens that it adds at the start or the end are there.
+    """
+    return tokenizer(text, split_special_tokens=True, **options)
+
+
+def break_up(tokenizer: Any, text: str) -> str:
+    """Return a text without the control tokens that a tokenizer reads even where `encode_text` asks it not to.
+
+    With most tokenizers that is the text itself. Some have control tokens in their vocabulary of pieces, or as added
+    tokens that do not count as special; those are broken up by a blank.
+    """
+    from llava.model.answering.prompts import neutralise, reserved_tokens
+
+    with hold_tokenizer(tokenizer):
+        if tokenizer not in STUBBORN:
+            every = reserved_tokens(tokenizer)
+            STUBBORN[tokenizer] = [token for token in every if _stays_whole(tokenizer, token)]
+        return neutralise(text, STUBBORN[tokenizer])
+
+
+def _stays_whole(tokenizer: Any, token: str) -> bool:
+    """Tell whether a control token in a text is read as such."""
+    number = tokenizer.convert_tokens_to_ids(token)
+    return number in encode_text(tokenizer, f"a{token}b", add_special_tokens=False, verbose=False)["input_ids"]
+
+
 def load_tokenizer(
     folder: str, rows: int | None = None, *, padding_side: str = "right", trust_remote_code: bool = False
 ) -> PreTrainedTokenizerFast:

@@ -58,6 +58,8 @@ class ProtectorConfig:
     """Detector: a response is flagged when its calibrated harm score is at least this."""
     temperature: float = 1.0
     """Detector: the logit is divided by this before the sigmoid (temperature scaling, arXiv 1706.04599)."""
+    normalise: bool = False
+    """Detector: whether disguises are taken off before scoring, and hidden texts scored too (`normalise.py`)."""
 
     def __post_init__(self) -> None:
         """Check every field; raise `InputError` naming the one that is wrong."""
@@ -67,6 +69,7 @@ class ProtectorConfig:
         fields.text("text_form", choices=tuple(DETECTOR_TEMPLATES if kind == "detector" else DETOXIFIER_TEMPLATES))
         fields.text("positive_label", choices=LABELS)
         fields.text("pooling", choices=POOLINGS)
+        fields.flag("normalise")
         whole = {
             "max_length": fields.integer("max_length", least=8, most=LONGEST_INPUT),
             "num_layers": fields.integer("num_layers", None, least=1, most=MOST_LAYERS),

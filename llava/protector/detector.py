@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llava.model.options import LoadOptions, collect_options
 from llava.protector.config import ProtectorConfig
-from llava.protector.text import Window, encode_windows
+from llava.protector.text import Window, encode_readings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -140,7 +140,7 @@ class HarmDetector:
             windows: list[tuple[int, Window]] = [
                 (row, window)
                 for row, (prompt, response) in enumerate(zip(questions, responses, strict=True))
-                for window in encode_windows(self.tokenizer, self.config, prompt, response)
+                for window in encode_readings(self.tokenizer, self.config, prompt, response)
             ]
         windows.sort(key=lambda item: len(item[1].ids))
         window_scores: list[list[float]] = [[] for _ in responses]

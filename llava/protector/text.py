@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from llava.constants import DETECTOR_TEMPLATES, DETOXIFIER_TEMPLATES
+from llava.model.tokenizers import break_up, encode_text
 from llava.protector.config import ProtectorConfig
+from llava.protector.normalise import list_readings, normalise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -53,8 +55,9 @@ def encode_windows(
     Returns:
         The windows in order; an empty list when the response has no token of its own.
     """
+    prompt, response = break_up(tokenizer, prompt), break_up(tokenizer, response)
     text, start = render_detector_text(config, prompt, response)
-    encoding = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    encoding = encode_text(tokenizer, text, return_offsets_mapping=True, verbose=False)
     ids: list[int] = encoding["input_ids"]
     # A token belongs to the response when it ends behind the response's first character.
     head_length = next((i for i, (_, end) in enumerate(encoding["offset_mapping"]) if end > start), len(ids))
@@ -68,6 +71,31 @@ def encode_windows(
     step = max(1, size - size // WINDOW_OVERLAP)
     starts = range(0, max(1, len(body) - size + step), step)
     return [Window(head + body[i : i + size], len(head)) for i in starts]
+
+
+def encode_readings(
+    tokenizer: PreTrainedTokenizerFast, config: ProtectorConfig, prompt: str, response: str
+) -> list[Window]:
+    """Tokenise all that a detector reads of one pair; the worst of the windows counts.
+
+    Without `config.normalise` that is the pair as it stands. With it, the pair without disguises, and each text that is
+    hidden in the response, as an answer of its own.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        config: The detector's config.
+        prompt: The question.
+        response: The text to be scored.
+
+    Returns:
+        The windows of `encode_windows`, those of the response itself first.
+    """
+    if not config.normalise:
+        return encode_windows(tokenizer, config, prompt, response)
+    question = normalise(prompt)
+    return [
+        window for reading in list_readings(response) for window in encode_windows(tokenizer, config, question, reading)
+    ]
 
 
 def render_detoxifier_prompt(config: ProtectorConfig, prompt: str, response: str) -> str:
@@ -94,13 +122,15 @@ def encode_detoxifier_prompt(
     Returns:
         Token ids, and whether the response was cut.
     """
-    ids: list[int] = tokenizer(render_detoxifier_prompt(config, prompt, response), verbose=False)["input_ids"]
+    prompt, response = break_up(tokenizer, prompt), break_up(tokenizer, response)
+    text = render_detoxifier_prompt(config, prompt, response)
+    ids: list[int] = encode_text(tokenizer, text, verbose=False)["input_ids"]
     if len(ids) <= max_tokens:
         return ids, False
     head, tail = split_detoxifier_prompt(config, prompt)
-    head_ids: list[int] = tokenizer(head, verbose=False)["input_ids"]
-    tail_ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"]
-    body_ids: list[int] = tokenizer(response, add_special_tokens=False)["input_ids"]
+    head_ids: list[int] = encode_text(tokenizer, head, verbose=False)["input_ids"]
+    tail_ids: list[int] = encode_text(tokenizer, tail, add_special_tokens=False)["input_ids"]
+    body_ids: list[int] = encode_text(tokenizer, response, add_special_tokens=False, verbose=False)["input_ids"]
     # The instruction and the marker at the end must stay; a question that fills the window is cut too.
     head_ids = head_ids[: max(1, max_tokens - len(tail_ids) - min(len(body_ids), max_tokens // 4))]
     room = max(0, max_tokens - len(head_ids) - len(tail_ids))

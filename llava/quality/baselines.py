@@ -17,6 +17,7 @@ import torch
 
 from llava.data.training.pairs import DetectorRow
 from llava.errors import InputError
+from llava.model.answering.prompts import neutralise, reserved_tokens
 from llava.model.devices import pick_device, pick_dtype
 from llava.model.embedded.base_lm import resolve_base
 from llava.model.failures import explain_loading
@@ -163,12 +164,15 @@ class ZeroShotJudge:
             raise InputError(f"the base {base} has no chat template; zero-shot questions need a chat model")
         with quiet_transformers(), explain_loading(f"base model {base}", "check its files"):
             self.model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype).to(device).eval()
+        self.reserved = reserved_tokens(self.tokenizer)
         self.words = [self.tokenizer.encode(word, add_special_tokens=False)[0] for word in ZERO_SHOT_WORDS]
 
     def encode(self, row: DetectorRow) -> list[int]:
         """Return the token ids of the question about a row."""
-        response = self.tokenizer(row.response, truncation=True, max_length=ZERO_SHOT_TOKENS, add_special_tokens=False)
-        text = ZERO_SHOT.format(prompt=row.prompt, response=self.tokenizer.decode(response["input_ids"]))
+        said = neutralise(row.response, self.reserved)
+        response = self.tokenizer(said, truncation=True, max_length=ZERO_SHOT_TOKENS, add_special_tokens=False)
+        prompt = neutralise(row.prompt, self.reserved)
+        text = ZERO_SHOT.format(prompt=prompt, response=self.tokenizer.decode(response["input_ids"]))
         return self.tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
         )

@@ -76,6 +76,7 @@ def complete(command: str, folder: Path) -> list[str]:
         "detoxify": ["--input", gone, "--output", str(folder / "out")],
         "merge": ["--base", gone, "--adapter", gone, "--output", str(folder / "out")],
         "convert": [gone, str(folder / "out")],
+        "guard-bench": ["--input", gone, "--output", str(folder / "out")],
         "calibrate": ["--data", gone, "--detector", gone, "--output", str(folder / "out")],
     }.get(command, [])
 

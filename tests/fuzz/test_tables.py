@@ -10,7 +10,9 @@ from llava.data.rows.labels import read_label
 from llava.data.rows.reading import iter_rows
 from llava.data.rows.tables import iter_csv
 from llava.protector.jsonl import read_responses
+from llava.quality.guard_bench.readers import read_sources
 from tests.fuzz.support import cells, check_parser, fuzz, list_tree, mutated, row_files, tables, values, write
+from tests.quality.guard_bench.rows import SETS
 
 ROW = {"prompt": "Why?", "response": "So.", "flagged": True, "images": ["a.png"], "label": "safe", "note": None}
 
@@ -42,6 +44,24 @@ def test_rows(tmp_path, file, keyed):
 
     check_parser(lambda: list(iter_rows(path, keyed=keyed)), check)
     assert list(list_tree(tmp_path)) == [path.name]
+    path.unlink()
+
+
+@fuzz
+@given(file=st.sampled_from(sorted(SETS)).flatmap(lambda name: row_files(SETS[name])), limit=st.none() | st.just(1))
+def test_labelled_responses(tmp_path, file, limit):
+    suffix, content = file
+    path = write(tmp_path, f"x{suffix}", content)
+
+    def check(reading):
+        for source in reading.sources:
+            assert 0 < len(source.answers) <= (limit or len(source.answers))
+            for answer in source.answers:
+                assert answer.response.strip()
+                assert answer.harmful in (True, False)
+                assert isinstance(answer.group, str)
+
+    check_parser(lambda: read_sources([path], limit), check)
     path.unlink()
 
 

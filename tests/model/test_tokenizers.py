@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer, models
+from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from llava.errors import InputError
 from llava.model.adapters import load_adapter
-from llava.model.tokenizers import LOCKS, count_rows, hold_tokenizer, load_tokenizer
+from llava.model.tokenizers import LOCKS, break_up, count_rows, encode_text, hold_tokenizer, load_tokenizer
 from llava.protector.checkpoints import check_checkpoint, load_checkpoint_tokenizer, open_checkpoint
 from llava.protector.detector import HarmDetector
 from llava.protector.detoxifier import Detoxifier
@@ -147,3 +148,28 @@ def test_a_lock_is_one_and_goes_with_its_tokenizer():
     del other
     gc.collect()
     assert len(LOCKS) < count
+
+
+def test_control_tokens_in_a_text_are_text():
+    tokenizer = build_tokenizer()
+    text = "a<|im_end|>b<s>"
+    assert break_up(tokenizer, text) == text
+    ids = encode_text(tokenizer, text)["input_ids"]
+    assert not set(ids) & set(tokenizer.all_special_ids)
+    assert tokenizer.decode(ids) == text
+
+
+def test_control_tokens_among_the_pieces_of_a_vocabulary_are_broken_up():
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), *((letter, -2.0) for letter in "ab</s> ")]
+    backend = Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
+    assert tokenizer.eos_token_id in encode_text(tokenizer, "a</s>b")["input_ids"]
+    assert tokenizer.eos_token_id not in encode_text(tokenizer, break_up(tokenizer, "a</s>b"))["input_ids"]
+    assert break_up(tokenizer, "a < /s> b") == "a < /s> b"
+
+
+def test_added_tokens_that_do_not_count_as_special_are_broken_up():
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens([AddedToken("<|user|>", special=False)])
+    number = tokenizer.convert_tokens_to_ids("<|user|>")
+    assert number not in encode_text(tokenizer, break_up(tokenizer, "a<|user|>b"))["input_ids"]

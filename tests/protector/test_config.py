@@ -16,6 +16,7 @@ def test_folder_without_the_file_is_read_as_a_released_checkpoint(tmp_path):
     config = ProtectorConfig.load(tmp_path, "detector")
     assert (config.positive_label, config.pooling, config.text_form) == ("safe", "last", "prompt+response")
     assert (config.threshold, config.temperature, config.max_length) == (0.5, 1.0, 512)
+    assert config.normalise is False
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,9 @@ def test_folder_without_the_file_is_read_as_a_released_checkpoint(tmp_path):
         ("base_model", 5),
         ("pooling", ["last"]),
         ("kind", 3),
+        ("normalise", 1),
+        ("normalise", "true"),
+        ("normalise", None),
     ],
 )
 def test_bad_value_is_one_line_that_names_folder_and_field(tmp_path, field, value):

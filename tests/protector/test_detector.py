@@ -1,3 +1,5 @@
+import base64
+import dataclasses
 import math
 import shutil
 
@@ -70,6 +72,25 @@ def test_one_broken_window_makes_the_response_nan(tiny_detector):
     with torch.no_grad():
         broken.classifier.score.weight.fill_(float("nan"))
     assert all(math.isnan(score) for score in broken.score(TEXTS))
+
+
+def test_disguises_are_taken_off_where_the_config_asks_for_it(detector):
+    config = dataclasses.replace(detector.config, normalise=True)
+    reader = HarmDetector(detector.classifier, detector.tokenizer, config)
+    plain, disguised = "Mix flour and water.", "Mi\u200bx flоur and w\u0336a\u0336t\u0336e\u0336r\u0336."
+    assert reader.score([disguised, plain]) == pytest.approx(detector.score([plain, plain]))
+    assert detector.score([disguised]) != pytest.approx(detector.score([plain]), abs=1e-4)
+
+
+def test_a_hidden_text_counts_when_it_is_worse(detector):
+    config = dataclasses.replace(detector.config, normalise=True)
+    reader = HarmDetector(detector.classifier, detector.tokenizer, config)
+    said = ["Mix flour and water, then wait.", "I am sorry, I cannot help with that."]
+    scores = detector.score(said)
+    for outer in said:
+        for inner, score in zip(said, scores, strict=True):
+            text = f"{outer} {base64.b64encode(inner.encode()).decode()}"
+            assert reader.score([text])[0] == pytest.approx(max(score, detector.score([text])[0]))
 
 
 def test_prompts_and_responses_must_match(detector):

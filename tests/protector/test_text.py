@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from llava.protector.config import ProtectorConfig
 from llava.protector.text import (
     encode_detoxifier_prompt,
+    encode_readings,
     encode_windows,
     render_detector_text,
     render_detoxifier_prompt,
@@ -94,3 +95,51 @@ def test_detoxifier_prompt_is_cut_at_the_response(prompt, response, max_tokens):
     assert text.startswith("You are given a question")
     if not cut:
         assert ids == TOKENIZER(render_detoxifier_prompt(config, prompt, response))["input_ids"]
+
+
+CONTROL = st.lists(st.sampled_from(["<|im_end|>", "<|im_start|>", "<s>", "<unk>", "bread", " ", "<", "|>"]), max_size=9)
+
+
+@given(CONTROL.map("".join), CONTROL.map("".join), st.sampled_from(FORMS))
+def test_control_tokens_are_never_read_out_of_a_text(prompt, response, form):
+    config = ProtectorConfig(kind="detector", text_form=form)
+    for window in encode_windows(TOKENIZER, config, prompt, response):
+        assert not set(window.ids) & set(TOKENIZER.all_special_ids)
+        text, _ = render_detector_text(config, prompt, response)
+        assert TOKENIZER.decode(window.ids) == text
+
+
+@pytest.mark.parametrize("max_tokens", [200, 1000])
+@given(prompt=CONTROL.map("".join), response=CONTROL.map(lambda parts: "".join(parts) * 9))
+def test_nor_by_the_detoxifier(prompt, response, max_tokens):
+    config = ProtectorConfig(kind="detoxifier")
+    ids, _ = encode_detoxifier_prompt(TOKENIZER, config, prompt, response, max_tokens)
+    assert not set(ids) & set(TOKENIZER.all_special_ids)
+
+
+def test_a_tokenizer_that_is_used_otherwise_afterwards_reads_control_tokens_again():
+    encode_windows(TOKENIZER, ProtectorConfig(kind="detector"), "<|im_end|>", "<|im_end|>")
+    assert TOKENIZER("<|im_end|>")["input_ids"] == [TOKENIZER.eos_token_id]
+
+
+def test_readings_are_the_plain_windows_unless_the_config_asks_for_more():
+    config = ProtectorConfig(kind="detector")
+    for response in ("Boil the w\u200bater.", "aG93IHRvIGJha2UgYnJlYWQ="):
+        assert encode_readings(TOKENIZER, config, "Why?", response) == encode_windows(
+            TOKENIZER, config, "Why?", response
+        )
+
+
+def test_a_detector_that_normalises_reads_the_plain_text_and_what_is_hidden():
+    config = ProtectorConfig(kind="detector", normalise=True)
+    plain = ProtectorConfig(kind="detector")
+    assert encode_readings(TOKENIZER, config, "W\u200bhy?", "Boil the w\u200bater.") == encode_windows(
+        TOKENIZER, plain, "Why?", "Boil the water."
+    )
+    _, hidden = encode_readings(TOKENIZER, config, "Why?", "Read aG93IHRvIGJha2UgYnJlYWQ=")
+    assert hidden == encode_windows(TOKENIZER, plain, "Why?", "how to bake bread")[0]
+
+
+@pytest.mark.parametrize("response", ["", " ", "\u200b\u200d", "\ufeff \u00ad"])
+def test_a_text_of_nothing_that_is_seen_has_no_window(response):
+    assert encode_readings(TOKENIZER, ProtectorConfig(kind="detector", normalise=True), "Why?", response) == []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llava.data.training.pairs import DetectorRow
+from llava.model.tokenizers import encode_text
 from llava.protector.classifier import pad_windows
 from llava.protector.config import ProtectorConfig
 from llava.protector.text import Window, encode_windows, render_detector_text
@@ -92,7 +93,7 @@ def encode_rows(
             tokens = len(every[0].ids)
             if len(every) > 1:
                 text, _ = render_detector_text(config, prompt, row.response)
-                tokens = len(tokenizer(text, verbose=False)["input_ids"])
+                tokens = len(encode_text(tokenizer, text, verbose=False)["input_ids"])
             left_out = len(every) - len(windows)
             weight = row.weight * (weights or {}).get(row.source, 1.0)
             smoothing = (label_smoothing or {}).get(row.source, 0.0)

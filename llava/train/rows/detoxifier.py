@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llava.data.training.pairs import DetoxifierRow
+from llava.model.tokenizers import break_up, encode_text
 from llava.protector.config import ProtectorConfig
 from llava.protector.text import encode_detoxifier_prompt, render_detoxifier_prompt
 
@@ -54,7 +55,8 @@ def encode_rewrites(
     """
     encoded = []
     for row in rows:
-        target: list[int] = tokenizer(row.target.strip(), add_special_tokens=False, verbose=False)["input_ids"]
+        wanted = break_up(tokenizer, row.target.strip())
+        target: list[int] = encode_text(tokenizer, wanted, add_special_tokens=False, verbose=False)["input_ids"]
         target_cut = len(target) >= max_target_tokens
         target_tokens = len(target) + 1
         target = [*target, tokenizer.eos_token_id][:max_target_tokens]
@@ -63,7 +65,7 @@ def encode_rewrites(
         prompt_tokens = len(prompt)
         if response_cut:
             text = render_detoxifier_prompt(config, row.prompt, row.response)
-            prompt_tokens = len(tokenizer(text, verbose=False)["input_ids"])
+            prompt_tokens = len(encode_text(tokenizer, text, verbose=False)["input_ids"])
         encoded.append(EncodedRewrite(prompt, target, row, response_cut, target_cut, prompt_tokens, target_tokens))
     return encoded
 

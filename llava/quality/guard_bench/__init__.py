@@ -1,0 +1,1 @@
+"""`mllm-protector guard-bench`: any guard on any labelled responses, beside what is published of others."""
