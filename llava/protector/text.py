@@ -36,6 +36,43 @@ def render_detector_text(config: ProtectorConfig, prompt: str, response: str) ->
     return head + response, len(head)
 
 
+class PairTokens(NamedTuple):
+    """A detector's input text in tokens, before it is cut."""
+
+    ids: list[int]
+    """Token ids."""
+    head: int
+    """How many of them come before the response."""
+    spans: list[tuple[int, int]]
+    """Where each of the response's tokens begins and ends in the response, in characters."""
+
+
+def tokenise_pair(
+    tokenizer: PreTrainedTokenizerFast, config: ProtectorConfig, prompt: str, response: str
+) -> PairTokens | None:
+    """Tokenise one pair; None when the response has no token of its own."""
+    text, start = render_detector_text(config, prompt, response)
+    encoding = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    ids: list[int] = encoding["input_ids"]
+    offsets: list[tuple[int, int]] = encoding["offset_mapping"]
+    # A token belongs to the response when it ends behind the response's first character.
+    head = next((i for i, (_, end) in enumerate(offsets) if end > start), len(ids))
+    if not response.strip() or head == len(ids):
+        return None
+    return PairTokens(ids, head, [(max(0, left - start), max(0, right - start)) for left, right in offsets[head:]])
+
+
+def cut_windows(text: PairTokens, max_length: int) -> list[tuple[int, Window]]:
+    """Return the windows of a text, each with the number of the response's token that it begins at."""
+    if len(text.ids) <= max_length:
+        return [(0, Window(text.ids, text.head))]
+    head, body = text.ids[: min(text.head, max_length // 2)], text.ids[text.head :]
+    size = max_length - len(head)
+    step = max(1, size - size // WINDOW_OVERLAP)
+    starts = range(0, max(1, len(body) - size + step), step)
+    return [(i, Window(head + body[i : i + size], len(head))) for i in starts]
+
+
 def encode_windows(
     tokenizer: PreTrainedTokenizerFast, config: ProtectorConfig, prompt: str, response: str
 ) -> list[Window]:
@@ -53,21 +90,8 @@ def encode_windows(
     Returns:
         The windows in order; an empty list when the response has no token of its own.
     """
-    text, start = render_detector_text(config, prompt, response)
-    encoding = tokenizer(text, return_offsets_mapping=True, verbose=False)
-    ids: list[int] = encoding["input_ids"]
-    # A token belongs to the response when it ends behind the response's first character.
-    head_length = next((i for i, (_, end) in enumerate(encoding["offset_mapping"]) if end > start), len(ids))
-    body = ids[head_length:]
-    if not response.strip() or not body:
-        return []
-    if len(ids) <= config.max_length:
-        return [Window(ids, head_length)]
-    head = ids[: min(head_length, config.max_length // 2)]
-    size = config.max_length - len(head)
-    step = max(1, size - size // WINDOW_OVERLAP)
-    starts = range(0, max(1, len(body) - size + step), step)
-    return [Window(head + body[i : i + size], len(head)) for i in starts]
+    text = tokenise_pair(tokenizer, config, prompt, response)
+    return [window for _, window in cut_windows(text, config.max_length)] if text else []
 
 
 def render_detoxifier_prompt(config: ProtectorConfig, prompt: str, response: str) -> str:

@@ -1,38 +1,17 @@
-"""Which rows the embedded detector is trained on: so many of each group and label, and passages hidden in other text."""
+"""Which rows the embedded detector learns from: so many of each group and label, and passages hidden in other text."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from llava.data.training.pairs import DetectorRow
 from llava.quality.detector_rows import KeyedRow
 
-SIZES = {
-    ("jailbreakbench_responses", True): 300,
-    ("jailbreakbench_responses", False): 290,
-    ("gptfuzz_responses", True): 170,
-    ("gptfuzz_responses", False): 180,
-    ("ablation_responses", True): 80,
-    ("ablation_responses", False): 100,
-    ("self_defense_responses", True): 70,
-    ("self_defense_responses", False): 50,
-    ("msts_responses", True): 100,
-    ("msts_responses", False): 450,
-    ("diasafety_dialogues", False): 160,
-    ("vicuna80_responses", False): 110,
-    ("alpaca_eval", False): 200,
-    ("t0_short", False): 420,
-    ("coco_captions", False): 230,
-    ("scienceqa_llava", False): 150,
-    ("made_answers", False): 1400,
-}
-"""Rows by group and label. Of DiaSafety the safe half alone: what it calls unsafe is wider than harm."""
 HIDDEN = "hidden_passages"
-HIDDEN_ROWS = 80
-"""Harmful passages inside ordinary answers, and as many ordinary answers sewn together the same way."""
+"""Group of harmful passages inside ordinary answers, and of ordinary answers sewn together the same way."""
 PASSAGE_WORDS, AROUND_WORDS = 40, 35
 LONGEST_PROMPT = 240
 """Characters; a longer question is left out, for a short answer would cost what the question does."""
@@ -43,16 +22,15 @@ def digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def choose_rows(rows: Sequence[KeyedRow], sizes: dict[tuple[str, bool], int] | None = None) -> list[DetectorRow]:
-    """Return `SIZES` rows of each group and label, taking turns among the keys, so that each prompt counts alike.
+def choose_rows(rows: Sequence[KeyedRow], sizes: Mapping[tuple[str, bool], int]) -> list[DetectorRow]:
+    """Return so many rows of each group and label, taking turns among the keys, so that each prompt counts alike.
 
     A text that stands under one key twice is taken once.
 
     Args:
         rows: Rows of the side to choose from.
-        sizes: How many of each (group, label); None takes `SIZES`.
+        sizes: How many of each (group, label), in the order in which they are given back.
     """
-    sizes = SIZES if sizes is None else sizes
     by_key: dict[tuple[str, bool], dict[str, dict[str, DetectorRow]]] = defaultdict(lambda: defaultdict(dict))
     for row, key in rows:
         by_key[row.source, row.harmful][key].setdefault(row.response.strip(), row)
@@ -71,20 +49,20 @@ def shorten_prompt(row: DetectorRow) -> DetectorRow:
     return DetectorRow("", row.response, row.harmful, row.source, row.weight)
 
 
-def hide_passages(rows: Sequence[DetectorRow], count: int = HIDDEN_ROWS) -> list[DetectorRow]:
+def hide_passages(rows: Sequence[DetectorRow], counts: Mapping[bool, int]) -> list[DetectorRow]:
     """Return harmful passages with ordinary text before and behind, and harmless ones made alike.
 
     A mean over the whole answer hardly sees such a passage, the highest stretch does.
 
     Args:
         rows: Chosen rows, from which both are taken.
-        count: How many of each label.
+        counts: How many of each label.
     """
     plain = [row for row in rows if row.source in ("alpaca_eval", "vicuna80_responses") and is_long(row)]
     harmful = [row for row in rows if row.harmful and row.source != "msts_responses" and is_long(row)]
     sewn = []
     for label, inner in ((True, harmful), (False, plain)):
-        for number in range(min(count, len(inner)) if len(plain) > 2 else 0):
+        for number in range(min(counts.get(label, 0), len(inner)) if len(plain) > 2 else 0):
             middle = inner[number * 7 % len(inner)]
             before, behind = plain[number * 5 % len(plain)], plain[(number * 3 + 1) % len(plain)]
             words = [

@@ -20,7 +20,7 @@ from llava.protector.text import Window
 
 logger = logging.getLogger(__name__)
 
-STATES, INDEX, DONE = "states.f16", "index.json", "done.json"
+STATES, INDEX = "states.f16", "index.json"
 BATCH_TOKENS = 1024
 """Padded tokens of a forward pass."""
 
@@ -58,7 +58,8 @@ class StateStore:
         index = [[len(window.ids), window.head, sum(window.ids) % 65521] for window in windows]
         path = folder / STATES
         if not path.exists() or read_json(folder / INDEX, "index of states") != index:
-            (folder / DONE).unlink(missing_ok=True)
+            for progress in folder.glob("done-*.json"):
+                progress.unlink()
             write_json(folder / INDEX, index)
             path.write_bytes(b"")
         self.states = np.memmap(
@@ -76,14 +77,17 @@ class StateStore:
         if batch:
             yield batch
 
-    def fill(self, lower: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Compute what is not there yet; after an interruption it goes on.
+    def fill(self, lower: Callable[[torch.Tensor], torch.Tensor], rank: int = 0, world: int = 1) -> None:
+        """Compute what is not there yet; after an interruption it goes on, in as many processes as before.
 
         Args:
             lower: Maps token ids, (B, T), padded on the right, to hidden states, (B, T, H).
+            rank: Number of this process, where several share the work.
+            world: How many there are.
         """
-        done = read_json(self.folder / DONE, "progress")["batches"] if (self.folder / DONE).exists() else 0
-        batches = list(self.batches(range(len(self.windows))))
+        progress = self.folder / f"done-{rank}-of-{world}.json"
+        done = read_json(progress, "progress")["batches"] if progress.exists() else 0
+        batches = list(self.batches(range(len(self.windows))))[rank::world]
         for at, batch in enumerate(batches):
             if at < done:
                 continue
@@ -95,9 +99,9 @@ class StateStore:
             for row, number in enumerate(batch):
                 start = self.starts[number]
                 self.states[start : start + self.lengths[number]] = states[row, : self.lengths[number]].half().numpy()
-            if at % 20 == 19 or at == len(batches) - 1:
+            if at % 5 == 4 or at == len(batches) - 1:
                 self.states.flush()
-                write_json(self.folder / DONE, {"batches": at + 1})
+                write_json(progress, {"batches": at + 1})
                 logger.info("%s: %d of %d batches", self.folder, at + 1, len(batches))
 
     def read(self, numbers: Sequence[int]) -> Batch:
