@@ -93,6 +93,8 @@ class ProtectorConfig:
                 raise fields.refuse("stretches", wanted)
         if self.stretches and self.pooling != "mean_response":
             raise InputError(f"{CONFIG_NAME} has stretches with pooling {self.pooling}; they go with mean_response")
+        if self.stretches and self.positive_label != "harmful":
+            raise InputError(f"{CONFIG_NAME} has stretches with positive_label safe; the highest must be the worst")
         return tuple(sorted(set(self.stretches)))
 
     @classmethod

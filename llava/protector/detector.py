@@ -172,11 +172,13 @@ class HarmDetector:
         """
         from llava.model.tokenizers import hold_tokenizer
         from llava.model.views import keeps_state, view_model
-        from llava.protector.scoring.explanation import explain_response
+        from llava.protector.scoring.explanation import explain_tokens
+        from llava.protector.text import tokenise_pair
 
-        network = view_model(self.classifier) if keeps_state(self.classifier) else self.classifier
         with hold_tokenizer(self.tokenizer):
-            return explain_response(self, network, prompt, response)
+            text = tokenise_pair(self.tokenizer, self.config, prompt, response)
+        network = view_model(self.classifier) if keeps_state(self.classifier) else self.classifier
+        return explain_tokens(self, network, text) if text else []
 
     def _forward(self, network: HarmClassifier, windows: list[Window]) -> list[float]:
         """Return the harm score of each window."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from llava.protector.text import cut_windows, tokenise_pair
+from llava.protector.text import PairTokens, cut_windows
 
 if TYPE_CHECKING:
     import torch
@@ -28,25 +28,21 @@ class TokenScore(NamedTuple):
     """Harm score in [0, 1], 1 = harmful; NaN when the network gives no finite number."""
 
 
-def explain_response(
-    detector: HarmDetector, network: HarmClassifier, prompt: str, response: str, span: int = SPAN
+def explain_tokens(
+    detector: HarmDetector, network: HarmClassifier, text: PairTokens, span: int = SPAN
 ) -> list[TokenScore]:
-    """Score the surroundings of every token; see `HarmDetector.explain`.
+    """Score the surroundings of every token of a response; see `HarmDetector.explain`.
 
     Args:
-        detector: Its tokenizer and config, and how many windows go into a pass.
+        detector: Its config, and how many windows go into a pass.
         network: The network to run.
-        prompt: The question.
-        response: The text to explain.
+        text: The pair in tokens.
         span: Tokens around each, itself included.
     """
     import torch
 
     from llava.protector.classifier import pad_windows
 
-    text = tokenise_pair(detector.tokenizer, detector.config, prompt, response)
-    if text is None:
-        return []
     best = [-math.inf] * len(text.spans)
     windows = cut_windows(text, detector.config.max_length)
     sign = 1.0 if detector.config.positive_label == "harmful" else -1.0

@@ -1,8 +1,10 @@
-"""The shipped detector's second step: `python -m llava.train.embedded.detector --data DIR --adapter DIR --output DIR`.
+"""The second step of the shipped detector's training.
 
-Its first step is `scripts/train_embedded.py detector`. The recipe is `llava/train/configs/embedded_detector_upper.yaml`.
-After an interruption the states that are there are used again. Under a launcher (`torchrun`) the processes share the
-work.
+    python -m llava.train.embedded.detector --data DIR --adapter DIR --output DIR
+
+Its first step is `scripts/train_embedded.py detector`; the recipe of this one is
+`llava/train/configs/embedded_detector_upper.yaml`. After an interruption the states that are there are used again.
+Under a launcher (`torchrun`) the processes share the work.
 """
 
 from __future__ import annotations
