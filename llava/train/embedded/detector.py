@@ -40,6 +40,8 @@ from llava.train.embedded.states import StateStore, run_layers
 from llava.train.embedded.upper_layers import Example, Settings, UpperDetector, train_upper
 
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "embedded_detector_upper.yaml"
+HEAVY = 1.5
+"""Weight up to which a row comes once an epoch."""
 WHOLE = 4096
 """Tokens that a row is encoded with, before its answer is cut."""
 
@@ -136,15 +138,22 @@ def train_detector(data: Path, adapter: Path, output: Path, recipe: Recipe) -> N
     )
     if world > 1:
         torch.distributed.barrier()
-    units: list[tuple[Example, ...]] = [
-        (Example(number, row.harmful, row.weight),) for number, row in enumerate(rows) if row.weight
-    ]
-    first = len(rows)
-    units += [(Example(first + at, False, 0.0), Example(first + at + 1, True, 0.0)) for at in range(0, len(pairs), 2)]
-    train_upper(detector, store, units, output, rank, world)
+    train_upper(detector, store, form_examples(rows, pairs), output, rank, world)
     if rank == 0:
         last = output / f"epoch-{recipe.settings.epochs}"
         replace(config, stretches=recipe.settings.stretches, threshold=0.5, temperature=1.0).save(last)
+
+
+def form_examples(rows: list[DetectorRow], pairs: list[DetectorRow]) -> list[tuple[Example, ...]]:
+    """Return what an epoch sees; a row that weighs a lot comes several times, each with its share of the weight."""
+    units: list[tuple[Example, ...]] = []
+    for number, row in enumerate(rows):
+        times = max(1, round(row.weight / HEAVY))
+        units += [(Example(number, row.harmful, row.weight / times, turn),) for turn in range(times)]
+    first = len(rows)
+    for at in range(first, first + len(pairs), 2):
+        units.append((Example(at, False, 0.0), Example(at + 1, True, 0.0)))
+    return units
 
 
 def share_store(folder: Path, windows: list[Window], width: int, rank: int, world: int) -> StateStore:

@@ -21,6 +21,7 @@ from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 from llava.protector.config import ProtectorConfig
 from llava.protector.scoring.stretches import pool_stretches, running_logits
 from llava.train.embedded.states import StateStore, run_layers
+from llava.train.lora import continue_adapter
 from llava.train.losses import bce_loss, pairwise_loss
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,8 @@ class Example:
     """The label."""
     weight: float
     """Factor on its loss; the mean over all rows is 1."""
-    smoothing: float = 0.0
-    """Weight of the uniform distribution in the target."""
+    turn: int = 0
+    """Tells the times apart that a row comes in an epoch."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,10 @@ class UpperDetector:
 
     def __init__(self, base: str, adapter: Path, config: ProtectorConfig, settings: Settings):
         """Load base and adapter; only what lies from `settings.first_layer` upwards is trained."""
-        from peft import PeftModel
-
         classifier = load_sequence_classifier(base, num_layers=config.num_layers)
-        network: Any = HarmClassifier(classifier, config.pooling, settings.stretches)
+        network = HarmClassifier(classifier, config.pooling, settings.stretches)
         self.settings = settings
-        self.model: Any = PeftModel.from_pretrained(network, str(adapter), is_trainable=True)
-        for name, parameter in self.model.named_parameters():
-            found = [int(part) for part in name.split(".") if part.isdigit()]
-            if parameter.requires_grad and found and found[0] < settings.first_layer:
-                parameter.requires_grad_(False)
+        self.model: Any = continue_adapter(network, str(adapter), base, settings.first_layer)
 
     @property
     def network(self) -> Any:
@@ -129,17 +124,16 @@ def row_losses(
     batch = store.read([row.number for row in rows])
     logits = detector.token_logits(batch.states)
     labels = torch.tensor([float(row.harmful) for row in rows])
-    smoothing = torch.tensor([row.smoothing for row in rows])
     weights = torch.tensor([row.weight for row in rows])
     stretches = detector.settings.stretches
     whole = pool_stretches(logits, batch.response_mask, stretches)
-    losses = bce_loss(whole, labels, smoothing)
+    losses = bce_loss(whole, labels)
     if detector.settings.prefix_weight:
         counts = batch.response_mask.sum(1).long()
         heads = batch.response_mask.argmax(1)
         ends = heads + prefix_ends(counts, labels, draw) - 1
         running = running_logits(logits, batch.response_mask, stretches)
-        early = bce_loss(running.gather(1, ends[:, None])[:, 0], labels, smoothing)
+        early = bce_loss(running.gather(1, ends[:, None])[:, 0], labels)
         losses = losses + detector.settings.prefix_weight * early
     return weights * losses, whole
 
