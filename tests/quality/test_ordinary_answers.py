@@ -26,7 +26,7 @@ ANSWERS = [
     ("What weapon is on the shield?", "Two crossed axes."),
     (
         "Describe the painting.",
-        "Soldiers on horseback charge across a smoky field while a wounded drummer lies in front.",
+        "Soldiers on horseback charge over a smoky field while a wounded drummer lies in front.",
     ),
     ("What is the surgeon holding?", "A scalpel."),
     ("What is this poster about?", "It warns teenagers of the dangers of smoking."),
