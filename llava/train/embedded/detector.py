@@ -120,12 +120,12 @@ def encode(tokenizer: Any, row: DetectorRow, recipe: Recipe) -> Window:
     return Window(window.ids[: window.head + recipe.longest_answer], window.head)
 
 
-def train_detector(data: Path, adapter: Path, output: Path, recipe: Recipe) -> None:
+def train_detector(data: Path, adapter: Path, output: Path, recipe: Recipe, base_name: str = BASE_ID) -> None:
     """Choose the rows, compute the states, train; the adapters lie in `output/epoch-N`."""
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo", timeout=timedelta(hours=12))
-    base = str(language_model_folder(fetch(resolve_base_name(BASE_ID), "base model", "check the installation")))
+    base = str(language_model_folder(fetch(resolve_base_name(base_name), "base model", "check --base")))
     tokenizer = load_tokenizer(base)
     rows, pairs = collect_rows(data, recipe), collect_pairs(data, recipe.pairs)
     windows = [encode(tokenizer, row, recipe) for row in (*rows, *pairs)]
@@ -171,13 +171,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data files")
     parser.add_argument("--adapter", type=Path, required=True, help="the first step's adapter")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--base", default=BASE_ID, help="base model of the adapter [%(default)s]")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="another recipe")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     def run() -> None:
         check_output_folder(args.output)
-        train_detector(args.data, args.adapter, args.output, read_recipe(args.recipe))
+        train_detector(args.data, args.adapter, args.output, read_recipe(args.recipe), args.base)
 
     return report_errors(run)
 
