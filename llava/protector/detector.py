@@ -178,7 +178,9 @@ class HarmDetector:
         with hold_tokenizer(self.tokenizer):
             text = tokenise_pair(self.tokenizer, self.config, prompt, response)
         network = view_model(self.classifier) if keeps_state(self.classifier) else self.classifier
-        return explain_tokens(self, network, text) if text else []
+        padding = self.tokenizer.pad_token_id or 0
+        sizes = {"pad_token_id": padding, "batch_size": self.batch_size}
+        return explain_tokens(network, self.config, text, **sizes) if text else []
 
     def _forward(self, network: HarmClassifier, windows: list[Window]) -> list[float]:
         """Return the harm score of each window."""

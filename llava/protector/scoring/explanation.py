@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from llava.protector.classifier import HarmClassifier
-    from llava.protector.detector import HarmDetector
+    from llava.protector.config import ProtectorConfig
 
 SPAN = 16
 """Tokens around a token whose mean logit is its score: a single token says little, and its neighbours differ a lot."""
@@ -29,14 +29,22 @@ class TokenScore(NamedTuple):
 
 
 def explain_tokens(
-    detector: HarmDetector, network: HarmClassifier, text: PairTokens, span: int = SPAN
+    network: HarmClassifier,
+    config: ProtectorConfig,
+    text: PairTokens,
+    *,
+    pad_token_id: int = 0,
+    batch_size: int = 16,
+    span: int = SPAN,
 ) -> list[TokenScore]:
     """Score the surroundings of every token of a response; see `HarmDetector.explain`.
 
     Args:
-        detector: Its config, and how many windows go into a pass.
         network: The network to run.
+        config: How it is used.
         text: The pair in tokens.
+        pad_token_id: What short windows are padded with.
+        batch_size: Windows a forward pass.
         span: Tokens around each, itself included.
     """
     import torch
@@ -44,11 +52,11 @@ def explain_tokens(
     from llava.protector.classifier import pad_windows
 
     best = [-math.inf] * len(text.spans)
-    windows = cut_windows(text, detector.config.max_length)
-    sign = 1.0 if detector.config.positive_label == "harmful" else -1.0
-    for first in range(0, len(windows), detector.batch_size):
-        part = windows[first : first + detector.batch_size]
-        batch = pad_windows([window for _, window in part], detector.tokenizer.pad_token_id or 0)
+    windows = cut_windows(text, config.max_length)
+    sign = 1.0 if config.positive_label == "harmful" else -1.0
+    for first in range(0, len(windows), batch_size):
+        part = windows[first : first + batch_size]
+        batch = pad_windows([window for _, window in part], pad_token_id)
         place = {name: tensor.to(network.device) for name, tensor in batch.items()}
         with torch.inference_mode():
             logits = sign * network.score_tokens(place["input_ids"], place["attention_mask"]).double()
@@ -56,7 +64,7 @@ def explain_tokens(
         for (start, window), row in zip(part, smooth, strict=True):
             for at, logit in enumerate(row[window.head : len(window.ids)].tolist(), start):
                 best[at] = worse(best[at], logit)
-    harm = torch.sigmoid(torch.tensor(best, dtype=torch.float64) / detector.config.temperature).tolist()
+    harm = torch.sigmoid(torch.tensor(best, dtype=torch.float64) / config.temperature).tolist()
     return [TokenScore(*place, score) for place, score in zip(text.spans, harm, strict=True)]
 
 

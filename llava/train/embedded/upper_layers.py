@@ -90,6 +90,11 @@ class UpperDetector:
             {"params": [weight for name, weight in named if "score" in name], "lr": self.settings.head_rate},
         ]
 
+    def save(self, folder: Path) -> None:
+        """Write the adapter."""
+        self.model.save_pretrained(folder, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+
     def token_logits(self, states: torch.Tensor) -> torch.Tensor:
         """Return the head's logit at every token, (B, T), from states below the first trained layer, (B, T, H)."""
         backbone = self.network.backbone
@@ -219,7 +224,7 @@ def train_upper(
                 logger.info("step %d of %d, %.0f s, loss %s", step, total, time.monotonic() - started, shown)
                 seen = {True: [0.0, 0.0], False: [0.0, 0.0]}
         if rank == 0:
-            detector.model.save_pretrained(folder / f"epoch-{epoch + 1}")
+            detector.save(folder / f"epoch-{epoch + 1}")
 
 
 def is_pair(batch: Sequence[tuple[Example, ...]], one: Example, other: Example) -> bool:

@@ -34,13 +34,13 @@ def test_the_hot_span_is_found(detector):
     response = "It is fine. BAD BAD It is fine."
     hot = (response.index("BAD"), response.index("BAD") + 7)
     text = heat(detector, "Why?", response, hot)
-    found = explain_tokens(detector, detector.classifier, text, span=1)
+    found = explain_tokens(detector.classifier, detector.config, text, span=1)
     assert [(token.start, token.end) for token in found] == text.spans
     for token in found:
         inside = hot[0] <= token.start and token.end <= hot[1]
         assert (token.score > 0.9) == inside
         assert inside or token.score < 0.1
-    smooth = explain_tokens(detector, detector.classifier, text, span=3)
+    smooth = explain_tokens(detector.classifier, detector.config, text, span=3)
     assert hot[0] <= max(smooth, key=lambda token: token.score).start <= hot[1]
 
 
@@ -60,9 +60,8 @@ def test_windows_agree_whatever_the_batch(detector):
     response = " ".join(WORDS * 12)
     text = tokenise_pair(detector.tokenizer, detector.config, "Why?", response)
     assert len(cut_windows(text, detector.config.max_length)) > 3
-    together = explain_tokens(detector, detector.classifier, text)
-    detector.batch_size = 1
-    alone = explain_tokens(detector, detector.classifier, text)
+    together = explain_tokens(detector.classifier, detector.config, text)
+    alone = explain_tokens(detector.classifier, detector.config, text, batch_size=1)
     assert [token.score for token in together] == pytest.approx([token.score for token in alone], abs=1e-5)
 
 
