@@ -32,7 +32,9 @@ class HarmClassifier(nn.Module):
     response may contain eos), and with the mean over all tokens, or over those of the response, as a choice.
     """
 
-    def __init__(self, classifier: PreTrainedModel, pooling: str = "last", stretches: Sequence[int] = ()):
+    def __init__(
+        self, classifier: PreTrainedModel, pooling: str = "last", stretches: Sequence[int] = (), margin: float = 0.0
+    ):
         """Take backbone and head from a Hugging Face `*ForSequenceClassification` with one label.
 
         Args:
@@ -40,11 +42,13 @@ class HarmClassifier(nn.Module):
             pooling: `last`, `mean` or `mean_response`, see `ProtectorConfig`.
             stretches: With `mean_response`, tokens of the stretches of which the highest counts; see
                 `llava/protector/scoring/stretches.py`.
+            margin: What is taken off the logit of a stretch.
         """
         super().__init__()
         self.config = classifier.config
         self.pooling = pooling
         self.stretches = tuple(stretches)
+        self.margin = margin
         # FSDP wraps these layers one by one; without their names the whole network would be a single unit.
         self._no_split_modules = classifier._no_split_modules
         self.backbone_name: str = classifier.base_model_prefix
@@ -84,7 +88,7 @@ class HarmClassifier(nn.Module):
         hidden = self.read(input_ids, attention_mask)  # (B, T, H)
         if self.stretches:
             mask = attention_mask if response_mask is None else response_mask
-            logits = pool_stretches(self.score(hidden)[..., 0].float(), mask, self.stretches)  # (B,)
+            logits = pool_stretches(self.score(hidden)[..., 0].float(), mask, self.stretches, self.margin)  # (B,)
             return SequenceClassifierOutput(logits=logits.unsqueeze(1))
         pooled = self.pool(hidden, attention_mask, response_mask)  # (B, H)
         return SequenceClassifierOutput(logits=self.score(pooled).float())

@@ -55,6 +55,8 @@ class ProtectorConfig:
     stretches: tuple[int, ...] = ()
     """Detector with `mean_response`: a response is judged by the highest of the means over the whole of it and over
     every run of so many tokens; empty takes the whole alone."""
+    stretch_margin: float = 0.0
+    """Detector with `stretches`: taken off the logit of a run; the highest of many is above the mean by chance."""
     num_layers: int | None = None
     """Detector: how many transformer layers of the base are kept; None keeps all."""
     threshold: float = 0.5
@@ -77,6 +79,7 @@ class ProtectorConfig:
         for name, value in whole.items():
             object.__setattr__(self, name, value)  # 18.0 counts as 18, and slices nothing
         object.__setattr__(self, "stretches", self.read_stretches())
+        fields.number("stretch_margin", least=0, most=100)
         if fields.number("threshold", most=1) <= 0:
             raise fields.refuse("threshold", "a number above 0 and at most 1")
         # Outside these limits every score is the same half, or 0 and 1.

@@ -89,7 +89,7 @@ class HarmDetector:
             with_head=not checkpoint.adapter,
             **chosen.build_arguments(kept_whole=("score",)),
         )
-        classifier: Any = HarmClassifier(model, config.pooling, config.stretches)
+        classifier: Any = HarmClassifier(model, config.pooling, config.stretches, config.stretch_margin)
         if checkpoint.adapter:
             adapted = load_adapter(classifier, checkpoint.adapter, checkpoint.model)
             # Quantised weights must stay what they are: the adapter's product is added beside them.

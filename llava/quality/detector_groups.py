@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from llava.quality.metrics import RESAMPLES, evaluate_detector
 
 JAILJUDGE = "jailjudge_mini"
 """Responses to complex jailbreaks in several languages, which were never trained on."""
+UNSEEN = 250
+"""How many of them are measured, chosen by a hash: they are longer than all other held-out rows together."""
 SHOWN = ("n", "harmful", "auroc", "f1", "recall", "fpr", "ci95")
 """What is kept of each group's figures."""
 
@@ -36,6 +39,7 @@ def measure_groups(
     rows = [keyed for keyed in load_rows(data) if keyed.side == "held_out" and keyed.row.source in wanted]
     elsewhere = data / f"{JAILJUDGE}.jsonl"
     unseen = read_group(elsewhere) if JAILJUDGE in wanted and elsewhere.is_file() else []
+    unseen = sorted(unseen, key=hash_row)[:UNSEEN]
     traces = trace_rows(detector, [*rows, *unseen])
     report = evaluate_detector(
         [replace(keyed.row, prompt=keyed.key) for keyed in (*rows, *unseen)],
@@ -54,6 +58,11 @@ def measure_groups(
         },
         "early": early,
     }
+
+
+def hash_row(keyed: KeyedRow) -> bytes:
+    """Return what the order of rows goes by where some are chosen."""
+    return sha256((keyed.row.prompt + keyed.row.response).encode()).digest()
 
 
 def trace_rows(detector: HarmDetector, rows: Sequence[KeyedRow]) -> list[Trace]:

@@ -74,7 +74,7 @@ def trace_responses(
         place = {name: tensor.to(network.device) for name, tensor in batch.items()}
         with torch.inference_mode():
             logits = sign * network.score_tokens(place["input_ids"], place["attention_mask"])
-            running = running_logits(logits, place["response_mask"], network.stretches).double()
+            running = running_logits(logits, place["response_mask"], network.stretches, network.margin).double()
             harm = torch.sigmoid(running / detector.config.temperature).cpu()
         for (row, start, window), line in zip(part, harm, strict=True):
             prefixes = line[window.head : len(window.ids)]

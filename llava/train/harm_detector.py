@@ -213,7 +213,7 @@ def build_model(
     classifier = load_sequence_classifier(folder, num_layers=config.num_layers, **loading_options(arguments, device))
     if checkpointing:
         classifier.gradient_checkpointing_enable({"use_reentrant": False})
-    model = HarmClassifier(classifier, config.pooling, config.stretches)
+    model = HarmClassifier(classifier, config.pooling, config.stretches, config.stretch_margin)
     model.score.to(torch.float32)
     return add_adapter(model, arguments, "SEQ_CLS", head="score")
 

@@ -57,6 +57,8 @@ def test_folder_without_the_file_is_read_as_a_released_checkpoint(tmp_path):
         ("stretches", [True]),
         ("stretches", [1.5]),
         ("stretches", [513]),
+        ("stretch_margin", -1),
+        ("stretch_margin", float("nan")),
     ],
 )
 def test_bad_value_is_one_line_that_names_folder_and_field(tmp_path, field, value):

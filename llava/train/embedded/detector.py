@@ -37,6 +37,7 @@ from llava.quality.cards import PAIRS
 from llava.quality.detector_rows import load_rows
 from llava.train.embedded.selection import HIDDEN, LONGEST_PROMPT, choose_rows, digest, hide_passages
 from llava.train.embedded.states import StateStore, run_layers
+from llava.train.embedded.threshold import read_choice, set_threshold
 from llava.train.embedded.upper_layers import Example, Settings, UpperDetector, train_upper
 
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "embedded_detector_upper.yaml"
@@ -56,6 +57,7 @@ class Recipe:
     longest_answer: int
     prompt_dropout: float
     pairs: int
+    stretch_margin: float
 
 
 def read_recipe(path: Path = RECIPE) -> Recipe:
@@ -64,7 +66,7 @@ def read_recipe(path: Path = RECIPE) -> Recipe:
     Raises:
         InputError: When a value is missing or of the wrong kind.
     """
-    found = Fields(read_options(path, nested=("groups",)), str(path))
+    found = Fields(read_options(path, nested=("groups", "dev_rows", "limits")), str(path))
     groups = {}
     for group, labels in found.mapping("groups").items():
         for label, (rows, weight) in labels.items():
@@ -78,6 +80,7 @@ def read_recipe(path: Path = RECIPE) -> Recipe:
         found.integer("longest_answer", least=1),
         found.number("prompt_dropout", least=0, most=1),
         found.integer("pairs", least=0),
+        found.number("stretch_margin", least=0),
     )
 
 
@@ -141,7 +144,9 @@ def train_detector(data: Path, adapter: Path, output: Path, recipe: Recipe, base
     train_upper(detector, store, form_examples(rows, pairs), output, rank, world)
     if rank == 0:
         last = output / f"epoch-{recipe.settings.epochs}"
-        replace(config, stretches=recipe.settings.stretches, threshold=0.5, temperature=1.0).save(last)
+        pooling = {"stretches": recipe.settings.stretches, "stretch_margin": recipe.stretch_margin}
+        named = replace(config, base_model=base_name, threshold=0.5, temperature=1.0, **pooling)
+        named.save(last)
 
 
 def form_examples(rows: list[DetectorRow], pairs: list[DetectorRow]) -> list[tuple[Example, ...]]:
@@ -178,7 +183,12 @@ def main(argv: list[str] | None = None) -> int:
 
     def run() -> None:
         check_output_folder(args.output)
-        train_detector(args.data, args.adapter, args.output, read_recipe(args.recipe), args.base)
+        recipe = read_recipe(args.recipe)
+        train_detector(args.data, args.adapter, args.output, recipe, args.base)
+        if os.environ.get("RANK", "0") == "0":
+            adapter = args.output / f"epoch-{recipe.settings.epochs}"
+            found = set_threshold(adapter, args.data, read_choice(args.recipe))
+            print(f"{adapter}: threshold {found.threshold:.6f}, temperature {found.temperature:.4f}")
 
     return report_errors(run)
 

@@ -29,6 +29,12 @@ def test_the_highest_stretch_by_hand(lengths, highest):
     assert pool_stretches(LOGITS, MASK, lengths).tolist() == [pytest.approx(highest)]
 
 
+@pytest.mark.parametrize(("margin", "highest"), [(0.0, 4.0), (1.5, 2.5), (9.0, -0.6)])
+def test_the_margin_is_taken_off_stretches_alone(margin, highest):
+    assert pool_stretches(LOGITS, MASK, (2,), margin).tolist() == [pytest.approx(highest)]
+    assert running_logits(LOGITS, MASK, (2,), margin)[0, -1].item() == pytest.approx(highest)
+
+
 def test_every_prefix_is_scored_as_if_the_response_ended_there():
     found = running_logits(LOGITS, MASK, (2,))[0].tolist()
     assert found[0] == -math.inf
@@ -87,9 +93,11 @@ def test_the_network_judges_by_the_highest_stretch(tiny_lm):
 
 def test_a_checkpoint_with_stretches_is_loaded_with_them(tiny_lm, tmp_path):
     build_detector_adapter(tmp_path / "plain", tiny_lm, pooling="mean_response")
-    build_detector_adapter(tmp_path / "stretches", tiny_lm, pooling="mean_response", stretches=(4,))
+    build_detector_adapter(
+        tmp_path / "stretches", tiny_lm, pooling="mean_response", stretches=(4,), stretch_margin=0.25
+    )
     text = "First this and then that, and at last all of it together once more."
     plain, stretched = (HarmDetector.from_pretrained(tmp_path / name) for name in ("plain", "stretches"))
-    assert stretched.classifier.stretches == (4,)
+    assert (stretched.classifier.stretches, stretched.classifier.margin) == ((4,), 0.25)
     assert stretched.score([text])[0] > plain.score([text])[0]
     assert stretched.score(["So."])[0] == pytest.approx(plain.score(["So."])[0], abs=1e-6)

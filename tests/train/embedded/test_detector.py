@@ -92,6 +92,7 @@ def test_the_command_trains_and_says_how_it_pools(data, tmp_path, tiny_lm, monke
     adapter = build_detector_adapter(tmp_path / "first", tiny_lm, pooling="mean_response", stretches=())
     values = yaml.safe_load(RECIPE.read_text())
     values |= {"first_layer": 1, "batch_tokens": 4096, "stretches": [8]}
+    values["dev_rows"] = {name: {"harmful": 9, "harmless": 9} for name in ("gptfuzz_responses", "made_answers")}
     values["groups"] = {
         "jailbreakbench_responses": {"harmful": [4, 1.0], "harmless": [4, 1.0]},
         "made_answers": {"harmless": [20, 1.0]},
@@ -101,5 +102,7 @@ def test_the_command_trains_and_says_how_it_pools(data, tmp_path, tiny_lm, monke
     assert main([*map(str, options), "--base", str(tiny_lm)]) == 0, capsys.readouterr().err
     last = tmp_path / "out" / "epoch-1"
     saved = json.loads((last / "protector_config.json").read_text())
-    assert (saved["stretches"], saved["threshold"], saved["max_length"]) == ([8], 0.5, 64)
+    assert (saved["stretches"], saved["max_length"]) == ([8], 64)
+    assert f"threshold {saved['threshold']:.6f}" in capsys.readouterr().out
+    assert saved["threshold"] != 0.5
     assert 0 < HarmDetector.from_pretrained(last).score(["So it is."])[0] < 1
