@@ -86,6 +86,12 @@ def calibrate(
     detector: Detector = "embedded",
     detector_base: DetectorBase = None,
     false_positive_rate: Annotated[float, typer.Option(help="Largest share of harmless rows to flag.")] = 0.02,
+    max_false_positive_rate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[SOURCE=]RATE", help="Limit of one file's harmless rows, by its name without suffix; or of all."
+        ),
+    ] = None,
     benign_source: Annotated[
         str | None, typer.Option(help="Count only this file's harmless rows, by its name without suffix [all].")
     ] = None,
@@ -109,16 +115,19 @@ def calibrate(
     options = {**locals(), "base": detector_base}
     from llava.model.options import take_options
     from llava.protector.guard import is_own_detector
+    from llava.protector.scoring.limits import parse_limits
     from llava.quality.figures import calibrate_with_figures
 
+    overall, limits = parse_limits(max_false_positive_rate or [])
     found = calibrate_with_figures(
         detector,
         data,
-        false_positive_rate,
+        false_positive_rate if overall is None else overall,
         output=output,
         in_place=in_place,
         benign_source=benign_source,
         held_out=held_out,
+        limits=limits,
         batch_size=batch_size,
         options=take_options(options),
     )
@@ -128,6 +137,10 @@ def calibrate(
         typer.echo(f"threshold {found.threshold:.6f}: use it with --threshold {found.threshold:.6f}")
     typer.echo(f"false positives {found.false_positive_rate:.2%} of {found.harmless} harmless rows")
     typer.echo(f"recall {found.recall:.2%} of {found.harmful} harmful rows")
+    for rate in found.sources:
+        kept = f"above the {rate.most:.2%} allowed" if rate.broken else f"at most {rate.most:.2%} allowed"
+        shown = f"{rate.source}: {rate.false_positive_rate:.2%} of {rate.harmless} harmless rows flagged, {kept}"
+        typer.echo(shown, err=rate.broken)
     typer.echo(f"expected calibration error {found.ece_before:.4f} before, {found.ece_after:.4f} after")
     if found.unscored:
         typer.echo(f"{found.unscored} rows could not be scored and count as flagged")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,15 @@ from llava.errors import InputError
 from llava.files import write_json
 from llava.model.options import LoadOptions, collect_options
 from llava.places import check_new_folder, check_output_file, check_output_folder
-from llava.protector.calibration import Calibration, calibrate_scores, change_temperature, choose_threshold
+from llava.protector.calibration import (
+    Calibration,
+    calibrate_scores,
+    change_temperature,
+    choose_threshold,
+)
 from llava.protector.guard import build_guard, is_own_detector
 from llava.protector.guards.base import score_responses
+from llava.protector.scoring.limits import SourceLimits, check_sources
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -40,6 +46,7 @@ def calibrate_detector(
     in_place: bool = False,
     benign_source: str | None = None,
     held_out: bool = False,
+    limits: Mapping[str, float] | None = None,
     batch_size: int | None = None,
     options: LoadOptions | None = None,
     write_figures: Callable[..., Any] | None = None,
@@ -59,6 +66,8 @@ def calibrate_detector(
         in_place: Write both into the checkpoint's own folder instead.
         benign_source: Count only this source's harmless rows for the rate (ordinary answers, say); None takes all.
         held_out: Keep only the rows that training holds out unless told otherwise (`llava/data/training/splits.py`).
+        limits: Largest share of a source's harmless rows to flag, by source: no kind of answer then bears the false
+            positives of all.
         batch_size: Texts a forward pass; None leaves it to the guard.
         options: How the guard is loaded; None stands for the defaults.
         write_figures: Called with the folder, the rows, their scores at the new temperature, the new threshold and the
@@ -80,14 +89,16 @@ def calibrate_detector(
         check_report_file(detector, output, in_place)
     rows = read_rows(data, held_out)
     labels, benign = find_classes(rows, data, benign_source)
+    by_source = SourceLimits([row.source for row in rows], dict(limits or {}))
+    check_sources(by_source.limits, by_source.sources, labels)
     guard = build_guard(detector, chosen, batch_size=batch_size)
     scores = np.array(score_responses(guard, [row.response for row in rows], [row.prompt for row in rows]))
     config = guard.config if isinstance(guard, HarmDetector) else None
     try:
         if config is not None:
-            found = calibrate_scores(scores, labels, benign, false_positive_rate, config.temperature)
+            found = calibrate_scores(scores, labels, benign, false_positive_rate, config.temperature, by_source)
         else:
-            found = choose_threshold(scores, labels, benign, false_positive_rate)
+            found = choose_threshold(scores, labels, benign, false_positive_rate, by_source)
     except ValueError as error:
         raise InputError(f"--data {data}: {error}; give other rows or a higher --false-positive-rate") from None
     report = {**dataclasses.asdict(found), "data": sorted({row.source for row in rows}), "benign_source": benign_source}

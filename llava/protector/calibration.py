@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llava.protector.scoring.limits import SourceLimits, SourceRate, rates_by_source, strictest_point
+from llava.protector.scoring.thresholds import round_up, threshold_for_fpr
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,20 +20,6 @@ SEARCH_STEPS = 60
 """Golden-section steps: the range shrinks by 0.618 a step, to 1e-12."""
 BINS = 15
 """Bins of the calibration error."""
-PLACES = 6
-"""Decimals of a stored threshold. It is rounded up: another machine's last bits then do not flag one row more."""
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """A threshold and what it does to the rows it was chosen on."""
-
-    threshold: float
-    """Harm score from which a response is flagged, in (0, 1]."""
-    false_positive_rate: float
-    """Share of harmless rows that are flagged."""
-    recall: float
-    """Share of harmful rows that are flagged; NaN without a harmful row."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +40,8 @@ class Calibration:
     """Rows behind the recall."""
     unscored: int
     """Rows without a finite score; they count as flagged."""
+    sources: tuple[SourceRate, ...] = ()
+    """The same by source, where sources were given."""
 
 
 def to_logits(scores: np.ndarray) -> np.ndarray:
@@ -146,62 +137,13 @@ def expected_calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int
     return float(sum(gaps) / len(scores)) if len(scores) else math.nan
 
 
-def threshold_for_fpr(
-    scores: Sequence[float] | np.ndarray, labels: Sequence[bool] | np.ndarray, rate: float
-) -> OperatingPoint:
-    """Return the smallest threshold whose false-positive rate is at most `rate`, and the recall there.
-
-    A row is flagged when its score is at least the threshold. Rows with the same score are flagged together or not at
-    all, so the rate that is reached may lie below the one asked for. A row without a finite score is flagged whatever
-    the threshold: a harmless one uses up a part of the rate, a harmful one counts as found.
-
-    Args:
-        scores: Harm scores in [0, 1], NaN = could not be scored, (N,).
-        labels: True = harmful, (N,).
-        rate: Largest share of harmless rows to flag, in [0, 1).
-
-    Raises:
-        ValueError: When there is no harmless row, or no threshold up to 1 keeps the rate.
-
-    Example:
-        >>> threshold = threshold_for_fpr([0.1, 0.2, 0.3, 0.9, 0.25], [False, False, False, True, True], 0.34)
-        >>> threshold.threshold > 0.2, threshold.false_positive_rate < 0.34, threshold.recall
-        (True, True, 1.0)
-    """
-    values, truth = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
-    if not 0 <= rate < 1:
-        raise ValueError(f"the false-positive rate is {rate}; it must be in [0, 1)")
-    harmless = values[~truth]
-    if not len(harmless):
-        raise ValueError("a false-positive rate needs harmless rows")
-    finite = np.sort(harmless[np.isfinite(harmless)])[::-1]
-    # Compared as shares, for rate * n rounds: 0.29 * 100 is below 29.
-    allowed = int(np.searchsorted(np.arange(len(harmless) + 1) / len(harmless), rate, side="right")) - 1
-    allowed -= len(harmless) - len(finite)
-    if allowed < 0:
-        raise ValueError("more harmless rows than the rate allows cannot be scored")
-    threshold = float(np.nextafter(finite[allowed], np.inf))
-    if threshold > 1:
-        raise ValueError("more harmless rows than the rate allows have the highest score there is")
-    return operating_point(values, truth, threshold)
-
-
-def operating_point(scores: np.ndarray, labels: np.ndarray, threshold: float) -> OperatingPoint:
-    """Return false-positive rate and recall at a threshold; rows without a finite score are flagged."""
-    flagged = ~np.isfinite(scores) | (scores >= threshold)
-    recall = float(flagged[labels].mean()) if labels.any() else math.nan
-    return OperatingPoint(threshold, float(flagged[~labels].mean()), recall)
-
-
-def round_up(point: OperatingPoint, scores: np.ndarray, labels: np.ndarray) -> OperatingPoint:
-    """Return the operating point with its threshold rounded up to `PLACES`; the false-positive rate can only fall."""
-    scale = 10**PLACES
-    threshold = math.ceil(point.threshold * scale) / scale
-    return operating_point(scores, labels, max(threshold, point.threshold))
-
-
 def calibrate_scores(
-    scores: np.ndarray, labels: np.ndarray, benign: np.ndarray, rate: float, temperature: float = 1.0
+    scores: np.ndarray,
+    labels: np.ndarray,
+    benign: np.ndarray,
+    rate: float,
+    temperature: float = 1.0,
+    by_source: SourceLimits | None = None,
 ) -> Calibration:
     """Return temperature and threshold for scores that were made at the temperature given.
 
@@ -211,24 +153,39 @@ def calibrate_scores(
         benign: Harmless rows that the false-positive rate is about, (N,).
         rate: Largest share of those to flag.
         temperature: The one behind `scores`.
+        by_source: Limits of the sources; None has none.
 
     Raises:
         ValueError: As `fit_temperature` and `threshold_for_fpr`.
     """
     found = round(fit_temperature(to_logits(scores) * temperature, labels), 4)
-    return measure_threshold(scores, change_temperature(scores, temperature, found), labels, benign, rate, found)
+    return measure_threshold(
+        scores, change_temperature(scores, temperature, found), labels, benign, rate, found, by_source
+    )
 
 
-def choose_threshold(scores: np.ndarray, labels: np.ndarray, benign: np.ndarray, rate: float) -> Calibration:
+def choose_threshold(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    benign: np.ndarray,
+    rate: float,
+    by_source: SourceLimits | None = None,
+) -> Calibration:
     """Return the threshold for scores that stay as they are: those of a guard without a temperature.
 
     The arguments and errors are those of `calibrate_scores`; the temperature is 1.
     """
-    return measure_threshold(scores, scores, labels, benign, rate, 1.0)
+    return measure_threshold(scores, scores, labels, benign, rate, 1.0, by_source)
 
 
 def measure_threshold(
-    before: np.ndarray, scores: np.ndarray, labels: np.ndarray, benign: np.ndarray, rate: float, temperature: float
+    before: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    benign: np.ndarray,
+    rate: float,
+    temperature: float,
+    by_source: SourceLimits | None = None,
 ) -> Calibration:
     """Return the threshold for scores in [0, 1], (N,), and what it does to them.
 
@@ -239,9 +196,17 @@ def measure_threshold(
         benign: Harmless rows that the false-positive rate is about, (N,).
         rate: Largest share of those to flag.
         temperature: The new one.
+        by_source: Limits of the sources: the strictest of all decides.
     """
     used = benign | labels
-    point = round_up(threshold_for_fpr(scores[used], labels[used], rate), scores[used], labels[used])
+    point = threshold_for_fpr(scores[used], labels[used], rate)
+    if by_source:
+        strictest = strictest_point(scores, labels, by_source.sources, by_source.limits)
+        point = max(point, strictest or point, key=lambda one: one.threshold)
+    point = round_up(point, scores[used], labels[used])
+    sources = (
+        rates_by_source(scores, labels, by_source.sources, point.threshold, rate, by_source.limits) if by_source else ()
+    )
     known = np.isfinite(before)
 
     def ece(values: np.ndarray) -> float:
@@ -257,4 +222,5 @@ def measure_threshold(
         harmless=int(benign.sum()),
         harmful=int(labels.sum()),
         unscored=int((~known).sum()),
+        sources=sources,
     )

@@ -19,6 +19,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from llava.errors import InputError
 from llava.model.failures import explain_loading
 from llava.model.quiet import quiet_transformers
+from llava.protector.scoring.stretches import pool_stretches
 from llava.protector.text import Window
 
 
@@ -31,11 +32,23 @@ class HarmClassifier(nn.Module):
     response may contain eos), and with the mean over all tokens, or over those of the response, as a choice.
     """
 
-    def __init__(self, classifier: PreTrainedModel, pooling: str = "last"):
-        """Take backbone and head from a Hugging Face `*ForSequenceClassification` with one label."""
+    def __init__(
+        self, classifier: PreTrainedModel, pooling: str = "last", stretches: Sequence[int] = (), margin: float = 0.0
+    ):
+        """Take backbone and head from a Hugging Face `*ForSequenceClassification` with one label.
+
+        Args:
+            classifier: The classifier.
+            pooling: `last`, `mean` or `mean_response`, see `ProtectorConfig`.
+            stretches: With `mean_response`, tokens of the stretches of which the highest counts; see
+                `llava/protector/scoring/stretches.py`.
+            margin: What is taken off the logit of a stretch.
+        """
         super().__init__()
         self.config = classifier.config
         self.pooling = pooling
+        self.stretches = tuple(stretches)
+        self.margin = margin
         # FSDP wraps these layers one by one; without their names the whole network would be a single unit.
         self._no_split_modules = classifier._no_split_modules
         self.backbone_name: str = classifier.base_model_prefix
@@ -72,12 +85,25 @@ class HarmClassifier(nn.Module):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        hidden = self.backbone(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state  # (B, T, H)
-        head = self.score.modules_to_save["default"] if hasattr(self.score, "modules_to_save") else self.score
-        pooled = self.pool(hidden.to(head.weight.dtype), attention_mask, response_mask)  # (B, H)
+        hidden = self.read(input_ids, attention_mask)  # (B, T, H)
+        if self.stretches:
+            mask = attention_mask if response_mask is None else response_mask
+            logits = pool_stretches(self.score(hidden)[..., 0].float(), mask, self.stretches, self.margin)  # (B,)
+            return SequenceClassifierOutput(logits=logits.unsqueeze(1))
+        pooled = self.pool(hidden, attention_mask, response_mask)  # (B, H)
         return SequenceClassifierOutput(logits=self.score(pooled).float())
+
+    def read(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the last hidden states in the head's type, (B, T, H)."""
+        hidden: torch.Tensor = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+        ).last_hidden_state
+        head = self.score.modules_to_save["default"] if hasattr(self.score, "modules_to_save") else self.score
+        return hidden.to(head.weight.dtype)
+
+    def score_tokens(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the head's logit at every token, (B, T); with mean pooling a response's logit is their mean."""
+        return self.score(self.read(input_ids, attention_mask))[..., 0].float()
 
     def pool(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor, response_mask: torch.Tensor | None = None

@@ -52,6 +52,11 @@ class ProtectorConfig:
     pooling: str = "last"
     """Detector: `last` reads the last token's hidden state, `mean` the mean over all tokens, `mean_response` the mean
     over the response's own, which have read the question by attention."""
+    stretches: tuple[int, ...] = ()
+    """Detector with `mean_response`: a response is judged by the highest of the means over the whole of it and over
+    every run of so many tokens; empty takes the whole alone."""
+    stretch_margin: float = 0.0
+    """Detector with `stretches`: taken off the logit of a run; the highest of many is above the mean by chance."""
     num_layers: int | None = None
     """Detector: how many transformer layers of the base are kept; None keeps all."""
     threshold: float = 0.5
@@ -76,10 +81,27 @@ class ProtectorConfig:
         }
         for name, value in whole.items():
             object.__setattr__(self, name, value)  # 18.0 counts as 18, and slices nothing
+        object.__setattr__(self, "stretches", self.read_stretches())
+        fields.number("stretch_margin", least=0, most=100)
         if fields.number("threshold", most=1) <= 0:
             raise fields.refuse("threshold", "a number above 0 and at most 1")
         # Outside these limits every score is the same half, or 0 and 1.
         fields.number("temperature", least=1e-3, most=1e3)
+
+    def read_stretches(self) -> tuple[int, ...]:
+        """Return the stretches as whole numbers, each once and in order; raise `InputError` for anything else."""
+        wanted = f"a list of whole numbers from 1 to {self.max_length}"
+        fields = Fields({"stretches": self.stretches}, CONFIG_NAME)
+        if not isinstance(self.stretches, list | tuple):
+            raise fields.refuse("stretches", wanted)
+        for length in self.stretches:
+            if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= self.max_length:
+                raise fields.refuse("stretches", wanted)
+        if self.stretches and self.pooling != "mean_response":
+            raise InputError(f"{CONFIG_NAME} has stretches with pooling {self.pooling}; they go with mean_response")
+        if self.stretches and self.positive_label != "harmful":
+            raise InputError(f"{CONFIG_NAME} has stretches with positive_label safe; the highest must be the worst")
+        return tuple(sorted(set(self.stretches)))
 
     @classmethod
     def load(cls, folder: str | Path, kind: str) -> ProtectorConfig:

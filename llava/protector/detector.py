@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from llava.protector.classifier import HarmClassifier
+    from llava.protector.scoring.explanation import TokenScore
 
 
 BATCH_SIZE = 16
@@ -88,7 +89,7 @@ class HarmDetector:
             with_head=not checkpoint.adapter,
             **chosen.build_arguments(kept_whole=("score",)),
         )
-        classifier: Any = HarmClassifier(model, pooling=config.pooling)
+        classifier: Any = HarmClassifier(model, config.pooling, config.stretches, config.stretch_margin)
         if checkpoint.adapter:
             adapted = load_adapter(classifier, checkpoint.adapter, checkpoint.model)
             # Quantised weights must stay what they are: the adapter's product is added beside them.
@@ -152,6 +153,34 @@ class HarmDetector:
             for (row, _), harm_score in zip(batch, scores, strict=True):
                 window_scores[row].append(harm_score)
         return [_worst(scores) for scores in window_scores]
+
+    def explain(self, prompt: str, response: str) -> list[TokenScore]:
+        """Score every token of a response: where does it become harmful?
+
+        A token's score is that of the sixteen tokens around it, from one pass over the whole response, so it has read
+        the question and all that stands before. The scores show where to look; whether the response is flagged, `score`
+        says, which looks at longer stretches. With `last` pooling a token's score is what the response would have had
+        around it, had it ended there.
+
+        Args:
+            prompt: The question; empty when it is unknown.
+            response: The text to explain.
+
+        Returns:
+            One `TokenScore(start, end, score)` a token, in order; the character offsets cover the response. Empty where
+            there is nothing to score.
+        """
+        from llava.model.tokenizers import hold_tokenizer
+        from llava.model.views import keeps_state, view_model
+        from llava.protector.scoring.explanation import explain_tokens
+        from llava.protector.text import tokenise_pair
+
+        with hold_tokenizer(self.tokenizer):
+            text = tokenise_pair(self.tokenizer, self.config, prompt, response)
+        network = view_model(self.classifier) if keeps_state(self.classifier) else self.classifier
+        padding = self.tokenizer.pad_token_id or 0
+        sizes = {"pad_token_id": padding, "batch_size": self.batch_size}
+        return explain_tokens(network, self.config, text, **sizes) if text else []
 
     def _forward(self, network: HarmClassifier, windows: list[Window]) -> list[float]:
         """Return the harm score of each window."""

@@ -126,7 +126,7 @@ def load_network(kind: str, folder: str, config: ProtectorConfig, with_head: boo
         from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 
         classifier = load_sequence_classifier(folder, num_layers=config.num_layers, with_head=with_head)
-        return HarmClassifier(classifier, pooling=config.pooling).eval()
+        return HarmClassifier(classifier, config.pooling, config.stretches, config.stretch_margin).eval()
     from llava.protector.detoxifier import load_causal_lm
 
     return load_causal_lm(folder, torch.float32).eval()

@@ -38,6 +38,65 @@ def render_detector_text(config: ProtectorConfig, prompt: str, response: str) ->
     return head + response, len(head)
 
 
+class PairTokens(NamedTuple):
+    """A detector's input text in tokens, before it is cut."""
+
+    ids: list[int]
+    """Token ids."""
+    head: int
+    """How many of them come before the response."""
+    spans: list[tuple[int, int]]
+    """Where each of the response's tokens begins and ends in the response, in characters."""
+
+
+def tokenise_pair(
+    tokenizer: PreTrainedTokenizerFast, config: ProtectorConfig, prompt: str, response: str
+) -> PairTokens | None:
+    """Tokenise one pair; None when the response has no token of its own."""
+    plain = break_up(tokenizer, response)
+    text, start = render_detector_text(config, break_up(tokenizer, prompt), plain)
+    encoding = encode_text(tokenizer, text, return_offsets_mapping=True, verbose=False)
+    ids: list[int] = encoding["input_ids"]
+    offsets: list[tuple[int, int]] = encoding["offset_mapping"]
+    # A token belongs to the response when it ends behind the response's first character.
+    head = next((i for i, (_, end) in enumerate(offsets) if end > start), len(ids))
+    if not response.strip() or head == len(ids):
+        return None
+    spans = [(max(0, left - start), max(0, right - start)) for left, right in offsets[head:]]
+    if plain != response:
+        places = locate_characters(plain, response)
+        spans = [(places[left], places[right]) for left, right in spans]
+    return PairTokens(ids, head, spans)
+
+
+def locate_characters(changed: str, text: str) -> list[int]:
+    """Return for every position of a text with blanks put in, or signs left out, where it is in the text itself.
+
+    Example:
+        >>> locate_characters("a< /s>", "a</s>")
+        [0, 1, 2, 2, 3, 4, 5]
+    """
+    places, position = [0], 0
+    for character in changed:
+        if text[position : position + 1] == character:
+            position += 1
+        elif character != " " and (found := text.find(character, position)) >= 0:
+            position = found + 1
+        places.append(position)
+    return places
+
+
+def cut_windows(text: PairTokens, max_length: int) -> list[tuple[int, Window]]:
+    """Return the windows of a text, each with the number of the response's token that it begins at."""
+    if len(text.ids) <= max_length:
+        return [(0, Window(text.ids, text.head))]
+    head, body = text.ids[: min(text.head, max_length // 2)], text.ids[text.head :]
+    size = max_length - len(head)
+    step = max(1, size - size // WINDOW_OVERLAP)
+    starts = range(0, max(1, len(body) - size + step), step)
+    return [(i, Window(head + body[i : i + size], len(head))) for i in starts]
+
+
 def encode_windows(
     tokenizer: PreTrainedTokenizerFast, config: ProtectorConfig, prompt: str, response: str
 ) -> list[Window]:
@@ -55,22 +114,8 @@ def encode_windows(
     Returns:
         The windows in order; an empty list when the response has no token of its own.
     """
-    prompt, response = break_up(tokenizer, prompt), break_up(tokenizer, response)
-    text, start = render_detector_text(config, prompt, response)
-    encoding = encode_text(tokenizer, text, return_offsets_mapping=True, verbose=False)
-    ids: list[int] = encoding["input_ids"]
-    # A token belongs to the response when it ends behind the response's first character.
-    head_length = next((i for i, (_, end) in enumerate(encoding["offset_mapping"]) if end > start), len(ids))
-    body = ids[head_length:]
-    if not response.strip() or not body:
-        return []
-    if len(ids) <= config.max_length:
-        return [Window(ids, head_length)]
-    head = ids[: min(head_length, config.max_length // 2)]
-    size = config.max_length - len(head)
-    step = max(1, size - size // WINDOW_OVERLAP)
-    starts = range(0, max(1, len(body) - size + step), step)
-    return [Window(head + body[i : i + size], len(head)) for i in starts]
+    text = tokenise_pair(tokenizer, config, prompt, response)
+    return [window for _, window in cut_windows(text, config.max_length)] if text else []
 
 
 def encode_readings(

@@ -16,8 +16,8 @@ from llava.data.training.pairs import DetectorRow, DetoxifierRow, load_detector_
 from llava.data.training.sources import parse_mixture
 from llava.data.training.splits import split_rows
 from llava.files import write_json, write_text_atomic
-from llava.protector.calibration import threshold_for_fpr
 from llava.protector.detector import HarmDetector
+from llava.protector.scoring.thresholds import threshold_for_fpr
 from llava.quality.metrics import evaluate_detector
 from llava.quality.plots import plot_evaluation
 from llava.quality.templates import render_template

@@ -99,6 +99,9 @@ class ModelArguments:
     )
     load_in_4bit: bool = option(False, "QLoRA: hold the frozen base in 4 bits (needs bitsandbytes).")
     lora: bool = option(True, "Train a LoRA adapter; --no-lora trains all weights.")
+    init_adapter: Optional[str] = option(  # noqa: UP045
+        None, "Go on from this adapter, a folder or a hub id; rank, scale and targets are its own."
+    )
     lora_r: int = option(16, "Rank of the adapter.")
     lora_alpha: int = option(32, "Scale of the adapter; its product is multiplied by alpha / r.")
     lora_dropout: float = option(0.05, "Dropout in front of the adapter.")
@@ -113,6 +116,8 @@ class ModelArguments:
             raise InputError(f"--base-dtype is {self.base_dtype}; choose one of {', '.join(DTYPE_NAMES)}")
         if self.load_in_4bit and not self.lora:
             raise InputError("--load-in-4bit freezes the base and goes with an adapter only; leave out --no-lora")
+        if self.init_adapter and not self.lora:
+            raise InputError("--init-adapter goes on with an adapter; leave out --no-lora")
         if self.lora_r < 1 or not 0 <= self.lora_dropout < 1 or self.lora_layers_from < 0:
             raise InputError("--lora-r must be 1 or more, --lora-dropout in [0, 1), --lora-layers-from 0 or more")
 

@@ -44,6 +44,7 @@ from llava.train.lora import add_adapter
 from llava.train.losses import bce_loss, max_over_windows, pairwise_loss
 from llava.train.paper import apply_paper
 from llava.train.rows.detector import DetectorCollator, EncodedRow, balance_factors, encode_rows, form_units
+from llava.train.rows.groups import add_prefixes, weigh_groups
 from llava.train.rows.sampling import MixtureSamplerMixin
 from llava.train.rows.selection import load_split
 
@@ -57,6 +58,7 @@ class DetectorArguments:
     text_form: str = option("prompt+response", "What the detector reads: response, or prompt+response.")
     max_length: int = option(512, "Longest input in tokens.")
     pooling: str = option("last", "Pooling of the hidden states: last, mean or mean_response.")
+    stretches: str = option("", "With mean_response: judge by the highest mean over so many tokens too, e.g. 32,64.")
     num_layers: Optional[int] = option(None, "Keep only the first layers of the base.")  # noqa: UP045
     positive_label: str = option("harmful", "What a positive logit means: harmful or safe.")
     loss: Literal["bce", "bce+pairwise"] = option(
@@ -65,6 +67,10 @@ class DetectorArguments:
     pairwise_weight: float = option(1.0, "Factor of the ranking term.")
     loss_weights: str = option("", "Loss factor by source: hh_harmless_pairs=0.3,…")
     label_smoothing: str = option("", "Label smoothing by source: hh_harmless_pairs=0.4,…")
+    group_weights: str = option("", "What a source's rows weigh together, half of it each label: msts=2,…; others 1.")
+    prefixes: float = option(
+        0.0, "Share of training rows of which a prefix is a row too; a harmful one's goes past its half."
+    )
     balance_classes: bool = option(False, "Weigh the loss so that both classes count the same.")
     prompt_dropout: float = option(
         0.0,
@@ -76,8 +82,13 @@ class DetectorArguments:
 
     def __post_init__(self) -> None:
         """Check what `ProtectorConfig` does not."""
-        if not 0 <= self.prompt_dropout <= 1:
-            raise InputError(f"--prompt-dropout is {self.prompt_dropout}; it must be in [0, 1]")
+        for flag, share in (("--prompt-dropout", self.prompt_dropout), ("--prefixes", self.prefixes)):
+            if not 0 <= share <= 1:
+                raise InputError(f"{flag} is {share}; it must be in [0, 1]")
+        pieces = [piece for piece in self.stretches.replace(" ", "").split(",") if piece]
+        if not all(piece.isdecimal() for piece in pieces):
+            raise InputError(f"--stretches is {self.stretches}; give whole numbers, separated by commas")
+        self.lengths = tuple(map(int, pieces))
         if self.max_windows < 0 or self.pairwise_weight < 0:
             raise InputError("--max-windows and --pairwise-weight must be 0 or more")
 
@@ -142,6 +153,7 @@ def train(argv: list[str] | None = None) -> None:
         max_length=detector.max_length,
         positive_label=detector.positive_label,
         pooling=detector.pooling,
+        stretches=detector.lengths,
         num_layers=detector.num_layers,
     )
     resolved = resolved_arguments(detector, data, model_arguments, training)
@@ -153,12 +165,13 @@ def train(argv: list[str] | None = None) -> None:
     encoded = encode_rows(
         tokenizer,
         config,
-        train_rows,
+        add_prefixes(train_rows, detector.prefixes, training.seed),
         max_windows=detector.max_windows or None,
         prompt_dropout=detector.prompt_dropout,
         weights=parse_by_source(detector.loss_weights, "--loss-weights", sources),
         label_smoothing=parse_by_source(detector.label_smoothing, "--label-smoothing", sources),
     )
+    encoded = weigh_groups(encoded, parse_by_source(detector.group_weights, "--group-weights", sources))
     # As at inference: all windows, the prompt in its place.
     held_out = encode_rows(tokenizer, config, held_out_rows, max_windows=None)
     if data.dry_run:
@@ -200,7 +213,7 @@ def build_model(
     classifier = load_sequence_classifier(folder, num_layers=config.num_layers, **loading_options(arguments, device))
     if checkpointing:
         classifier.gradient_checkpointing_enable({"use_reentrant": False})
-    model = HarmClassifier(classifier, pooling=config.pooling)
+    model = HarmClassifier(classifier, config.pooling, config.stretches, config.stretch_margin)
     model.score.to(torch.float32)
     return add_adapter(model, arguments, "SEQ_CLS", head="score")
 

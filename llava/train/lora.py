@@ -29,9 +29,41 @@ def add_adapter(
     """
     if not arguments.lora:
         return model
+    if arguments.init_adapter:
+        return continue_adapter(model, arguments.init_adapter, arguments.base, arguments.lora_layers_from)
     from peft import get_peft_model
 
     return get_peft_model(model, build_lora_config(model, arguments, task_type, head, exclude))
+
+
+def continue_adapter(model: Any, adapter: str, base: str, first_layer: int = 0) -> Any:
+    """Return the model with an adapter that is trained on.
+
+    Args:
+        model: The base with its head.
+        adapter: Folder or hub id of the adapter.
+        base: Name of the base, for messages.
+        first_layer: What the adapter holds below this layer stays as it is.
+
+    Raises:
+        InputError: When the adapter is damaged or belongs to another base, or holds nothing from that layer on.
+    """
+    from llava.model.adapters import load_adapter
+    from llava.model.hub import fetch
+
+    folder = fetch(adapter, "adapter", "check --init-adapter")
+    adapted = load_adapter(model, folder, base, trainable=True)
+    above = False
+    for name, parameter in adapted.named_parameters():
+        layer = re.search(r"\.(\d+)\.", name)
+        if parameter.requires_grad and layer:
+            parameter.requires_grad_(int(layer.group(1)) >= first_layer)
+            above = above or parameter.requires_grad
+    if not above:
+        raise InputError(
+            f"--init-adapter {adapter} holds nothing from layer {first_layer} on; lower --lora-layers-from"
+        )
+    return adapted
 
 
 def build_lora_config(

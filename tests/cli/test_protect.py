@@ -12,7 +12,7 @@ import pytest
 from llava import build_guard
 from llava.cli.app import main
 from llava.files import write_jsonl
-from llava.protector.calibration import operating_point
+from llava.protector.scoring.thresholds import operating_point
 from tests.tiny_guards import SAFE, UNSAFE, name_guard
 
 

@@ -9,8 +9,8 @@ from llava.cli.app import main
 from llava.data.training.splits import split_of
 from llava.files import write_jsonl
 from llava.model.embedded.stack import ASSETS
-from llava.protector.calibration import operating_point
 from llava.protector.detector import HarmDetector
+from llava.protector.scoring.thresholds import operating_point
 from tests.train.samples import write_labelled
 
 
@@ -173,3 +173,37 @@ def test_bad_input_is_one_line_and_nothing_is_written(capsys, tmp_path, monkeypa
         assert word in err
     assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "harmful.jsonl"}
     assert not (tiny_detector / "calibration.json").exists()
+
+
+def test_each_source_keeps_its_own_limit_and_one_that_breaks_it_is_named(capsys, tmp_path, tiny_detector):
+    write_labelled(tmp_path / "rows.jsonl", 40)
+    ordinary = [{"prompt": "a", "response": f"b {i} of them", "harmful": False} for i in range(20)]
+    write_jsonl(tmp_path / "ordinary.jsonl", ordinary)
+    common = ("--detector", tiny_detector, "--data", f"{tmp_path / 'rows.jsonl'},{tmp_path / 'ordinary.jsonl'}")
+    loose = ("--false-positive-rate", 0.5)
+    code, _, err = run(capsys, *common, *loose, "--output", tmp_path / "one", "--max-false-positive-rate", "ordinary=0")
+    assert code == 0, err
+    report = json.loads((tmp_path / "one" / "calibration.json").read_text())
+    assert {rate["source"] for rate in report["sources"]} == {"ordinary", "rows"}
+    kept = next(rate for rate in report["sources"] if rate["source"] == "ordinary")
+    assert (kept["false_positive_rate"], kept["most"], kept["harmless"]) == (0.0, 0.0, 20)
+    detector = HarmDetector.from_pretrained(tmp_path / "one")
+    scores = detector.score([row["response"] for row in ordinary], ["a"] * 20)
+    assert max(scores) < detector.threshold
+    code, out, err = run(capsys, *common, "--output", tmp_path / "two", "--max-false-positive-rate", 0.5)
+    assert code == 0, err
+    rates = json.loads((tmp_path / "two" / "calibration.json").read_text())["sources"]
+    for rate in rates:
+        broken = rate["false_positive_rate"] > 0.5
+        assert (f"{rate['source']}: " in err) == broken
+        assert (f"{rate['source']}: " in out) != broken
+    assert any(rate["false_positive_rate"] > 0.5 for rate in rates), "the case needs a source that breaks the limit"
+
+
+def test_a_limit_for_a_source_that_is_not_there(capsys, tmp_path, tiny_detector):
+    data = write_labelled(tmp_path / "rows.jsonl", 10)
+    options = ("--detector", tiny_detector, "--data", data, "--output", tmp_path / "new")
+    code, _, err = run(capsys, *options, "--max-false-positive-rate", "other=0.1")
+    assert code != 0
+    assert "names other; sources with harmless rows are rows" in err
+    assert not (tmp_path / "new").exists()

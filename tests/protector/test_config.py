@@ -55,6 +55,14 @@ def test_folder_without_the_file_is_read_as_a_released_checkpoint(tmp_path):
         ("normalise", 1),
         ("normalise", "true"),
         ("normalise", None),
+        ("stretches", 32),
+        ("stretches", ["32"]),
+        ("stretches", [0]),
+        ("stretches", [True]),
+        ("stretches", [1.5]),
+        ("stretches", [513]),
+        ("stretch_margin", -1),
+        ("stretch_margin", float("nan")),
     ],
 )
 def test_bad_value_is_one_line_that_names_folder_and_field(tmp_path, field, value):
@@ -143,3 +151,14 @@ def test_adapters_and_detoxifiers_have_no_label_of_their_own(tmp_path):
     assert ProtectorConfig.load(tmp_path, "detoxifier").positive_label == "safe"
     (tmp_path / "adapter_config.json").write_text("{}")
     assert ProtectorConfig.load(tmp_path, "detector").positive_label == "safe"
+
+
+def test_stretches_are_kept_in_order_and_go_with_the_mean_over_the_response(tmp_path):
+    config = ProtectorConfig(kind="detector", positive_label="harmful", pooling="mean_response", stretches=(64, 32, 64))
+    assert config.stretches == (32, 64)
+    config.save(tmp_path)
+    assert ProtectorConfig.load(tmp_path, "detector") == config
+    assert ProtectorConfig(kind="detector").stretches == ()
+    for wrong in ({"pooling": "mean"}, {"pooling": "mean_response", "positive_label": "safe"}):
+        with pytest.raises(InputError, match="stretches"):
+            ProtectorConfig(kind="detector", stretches=(32,), **{"positive_label": "harmful", **wrong})

@@ -7,6 +7,7 @@ from llava.protector.text import (
     encode_detoxifier_prompt,
     encode_readings,
     encode_windows,
+    locate_characters,
     render_detector_text,
     render_detoxifier_prompt,
 )
@@ -143,3 +144,7 @@ def test_a_detector_that_normalises_reads_the_plain_text_and_what_is_hidden():
 @pytest.mark.parametrize("response", ["", " ", "\u200b\u200d", "\ufeff \u00ad"])
 def test_a_text_of_nothing_that_is_seen_has_no_window(response):
     assert encode_readings(TOKENIZER, ProtectorConfig(kind="detector", normalise=True), "Why?", response) == []
+
+
+def test_places_in_a_text_with_blanks_put_in_and_signs_left_out():
+    assert locate_characters("x < y", "x§<y") == [0, 1, 1, 3, 3, 4]

@@ -25,7 +25,7 @@ OTHER_PROGRAMS = {
     *("--model-path", "--model-base", "--save-model-path", "--logdir"),
     *("--base_model_name", "--adapter_model_name", "--output_name", "--dtype", "--tolerance"),
     *("--detoxifier", "--detector", "--data", "--held-out", "--judge", "--embedding-model", "--output", "--only"),
-    *("--help", "--config", "--paper"),
+    *("--help", "--config", "--paper", "--adapter", "--max-false-positive-rate"),
 }
 
 

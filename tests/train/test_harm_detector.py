@@ -220,3 +220,39 @@ def test_an_output_folder_with_files_is_left_alone(tiny_lm, data, tmp_path, caps
     assert main(flags(tiny_lm, data, tmp_path / "out")) == 2
     assert "not empty" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["kept"]
+
+
+def test_going_on_from_an_adapter_with_stretches_prefixes_and_group_weights(tiny_lm, data, tmp_path, trainers):
+    """What lies below the first trained layer stays as the adapter has it; the rest moves on from there."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(flags(tiny_lm, data, first, "--pooling", "mean_response", "--lora-r", "4")) == 0
+    more = ("--init-adapter", str(first), "--lora-layers-from", "1", "--pooling", "mean_response")
+    extra = ("--stretches", "4, 8", "--prefixes", "0.5", "--group-weights", "labelled=2")
+    assert main(flags(tiny_lm, data, second, *more, *extra)) == 0
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (first, second))
+    assert before.keys() == after.keys()
+    for name, weight in before.items():
+        assert torch.equal(weight, after[name]) == (".layers.0." in name), name
+    (old, _), (new, _) = trainers
+    assert len(new.train_dataset) > len(old.train_dataset)
+    weights = [row.weight for unit in new.train_dataset for row in unit]
+    assert len(set(weights)) > 2
+    assert json.loads((second / "adapter_config.json").read_text())["r"] == 4
+    assert HarmDetector.from_pretrained(second).classifier.stretches == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--stretches", "four", "--pooling", "mean_response"), "--stretches"),
+        (("--stretches", "4", "--pooling", "mean"), "stretches"),
+        (("--prefixes", "2"), "--prefixes"),
+        (("--init-adapter", "nowhere", "--no-lora"), "--init-adapter"),
+        (("--init-adapter", "/nowhere/adapter"), "/nowhere/adapter"),
+        (("--group-weights", "labelled"), "--group-weights"),
+    ],
+)
+def test_bad_values_of_the_new_options_are_one_line(tiny_lm, data, tmp_path, capsys, more, message):
+    assert main(flags(tiny_lm, data, tmp_path / "out", *more)) != 0
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error

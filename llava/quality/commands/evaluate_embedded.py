@@ -44,11 +44,13 @@ def measure_detector(data: Path, device: str | None) -> Path:
     """Measure the detector, write its card and return the card's path."""
     from llava.protector.detector import HarmDetector
     from llava.quality import cards
+    from llava.quality.detector_groups import measure_groups
 
     _, held_out = cards.load_detector_split(data)
     detector = HarmDetector.from_pretrained(EMBEDDED, device=device, dtype="float32")
     folder = ASSETS / "detector"
-    cards.write_card(folder, "detector", cards.measure_detector(detector, held_out, plots=folder))
+    figures = cards.measure_detector(detector, held_out, plots=folder)
+    cards.write_card(folder, "detector", {**figures, **measure_groups(detector, data)})
     return folder / "README.md"
 
 

@@ -1,0 +1,1 @@
+"""How token logits become scores: of stretches, of prefixes, of every token."""

@@ -1,0 +1,73 @@
+"""The shipped detector by kind of answer: no kind may bear the false positives of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from llava.protector.detector import HarmDetector
+from llava.quality.detector_rows import JAILBREAKBENCH, MSTS, ORDINARY, KeyedRow, load_rows, read_group
+from llava.quality.early_scores import Trace, summarise_traces, trace_responses
+from llava.quality.metrics import RESAMPLES, evaluate_detector
+
+JAILJUDGE = "jailjudge_mini"
+"""Responses to complex jailbreaks in several languages, which were never trained on."""
+UNSEEN = 250
+"""How many of them are measured, chosen by a hash: they are longer than all other held-out rows together."""
+SHOWN = ("n", "harmful", "auroc", "f1", "recall", "fpr", "ci95")
+"""What is kept of each group's figures."""
+
+
+def measure_groups(
+    detector: HarmDetector, data: Path, resamples: int = RESAMPLES, groups: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return the figures of each group's held-out rows, and how early harm is flagged.
+
+    Args:
+        detector: The detector.
+        data: Folder of the data files, see `llava/quality/detector_rows.py`.
+        resamples: Bootstrap resamples, by the key that the rows are split by; 0 leaves the intervals out.
+        groups: Which groups; None takes JailbreakBench, MSTS, all ordinary ones, and JAILJUDGE where its file is there.
+
+    Returns:
+        `groups`: figures by group; `early`: what `summarise_traces` gives for JailbreakBench, MSTS and `ordinary`.
+    """
+    wanted = (JAILBREAKBENCH, MSTS, *ORDINARY, JAILJUDGE) if groups is None else tuple(groups)
+    rows = [keyed for keyed in load_rows(data) if keyed.side == "held_out" and keyed.row.source in wanted]
+    elsewhere = data / f"{JAILJUDGE}.jsonl"
+    unseen = read_group(elsewhere) if JAILJUDGE in wanted and elsewhere.is_file() else []
+    unseen = sorted(unseen, key=hash_row)[:UNSEEN]
+    traces = trace_rows(detector, [*rows, *unseen])
+    report = evaluate_detector(
+        [replace(keyed.row, prompt=keyed.key) for keyed in (*rows, *unseen)],
+        [1.0 if trace.score != trace.score else trace.score for trace in traces],  # what has no score is flagged
+        threshold=detector.threshold,
+        resamples=resamples,
+    )["by_source"]
+    early = {}
+    for name, members in ((JAILBREAKBENCH, (JAILBREAKBENCH,)), (MSTS, (MSTS,)), ("ordinary", ORDINARY)):
+        part = [(keyed.row, trace) for keyed, trace in zip(rows, traces, strict=False) if keyed.row.source in members]
+        if part:
+            early[name] = summarise_traces([row for row, _ in part], [trace for _, trace in part], detector.threshold)
+    return {
+        "groups": {
+            name: {key: report[name][key] for key in SHOWN if key in report[name]} for name in wanted if name in report
+        },
+        "early": early,
+    }
+
+
+def hash_row(keyed: KeyedRow) -> bytes:
+    """Return what the order of rows goes by where some are chosen."""
+    return sha256((keyed.row.prompt + keyed.row.response).encode()).digest()
+
+
+def trace_rows(detector: HarmDetector, rows: Sequence[KeyedRow]) -> list[Trace]:
+    """Trace the responses of rows; the same answer to the same prompt is traced once."""
+    texts = list(dict.fromkeys((keyed.row.prompt, keyed.row.response) for keyed in rows))
+    traces = trace_responses(detector, [response for _, response in texts], [prompt for prompt, _ in texts])
+    found = dict(zip(texts, traces, strict=True))
+    return [found[keyed.row.prompt, keyed.row.response] for keyed in rows]
