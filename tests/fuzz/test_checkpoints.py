@@ -395,8 +395,10 @@ def check_prepared(processor, config):
     """Assert that a picture becomes what the tower and the language model of the tiny LLaVA take."""
     from PIL import Image
 
-    out = processor(text=processor.image_token, images=Image.new("RGB", (70, 20)), return_tensors="pt")
+    picture = Image.linear_gradient("L").resize((70, 20)).convert("RGB")
+    out = processor(text=processor.image_token, images=picture, return_tensors="pt")
     assert out["pixel_values"].shape == (1, 3, 32, 32)
+    assert out["pixel_values"].isfinite().all()
     assert (out["input_ids"] == config.image_token_id).sum() == 4
 
 

@@ -52,7 +52,8 @@ def check_picture_positions(name: str, processor: Any, config: Any) -> None:
     Otherwise the first picture would end the run. Towers of other families are left alone.
 
     Raises:
-        InputError: When the two differ, or the picture comes out in another size than the tower takes.
+        InputError: When the two differ, the picture comes out in another size than the tower takes, or its numbers are
+            not finite.
     """
     from PIL import Image
 
@@ -62,9 +63,12 @@ def check_picture_positions(name: str, processor: Any, config: Any) -> None:
         return
     with explain_loading(f"the processor of model {name}", "mend its processor_config.json"):
         check_sides(name, processor.image_processor)
-        probe = processor(text=processor.image_token, images=Image.new("RGB", (48, 40)), return_tensors="pt")
+        # From black to white, for a scale can be too large for bright pixels alone.
+        picture = Image.linear_gradient("L").resize((48, 40)).convert("RGB")
+        probe = processor(text=processor.image_token, images=picture, return_tensors="pt")
         counted = int((probe["input_ids"] == config.image_token_id).sum())
         size = tuple(probe["pixel_values"].shape)
+        finite = bool(probe["pixel_values"].isfinite().all())
     fields = Fields(vars(tower), f"config.json of model {name}, 'vision_config'")
     side, patch = fields.integer("image_size", least=1), fields.integer("patch_size", least=1)
     wanted = (1, fields.integer("num_channels", least=1), side, side)
@@ -72,6 +76,11 @@ def check_picture_positions(name: str, processor: Any, config: Any) -> None:
         raise InputError(
             f"the processor of model {name} makes pictures of shape {list(size)}, its vision tower takes "
             f"{list(wanted)}; mend the sizes in its processor_config.json or preprocessor_config.json"
+        )
+    if not finite:
+        raise InputError(
+            f"the processor of model {name} makes pictures of numbers that are not finite; mend image_mean, image_std "
+            "and rescale_factor in its processor_config.json or preprocessor_config.json"
         )
     dropped = int(getattr(config, "vision_feature_select_strategy", "default") == "default")
     features = (side // patch) ** 2 + extra - dropped

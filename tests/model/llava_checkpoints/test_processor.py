@@ -68,6 +68,16 @@ def test_sizes_that_would_fill_the_memory_are_refused(copy, field, size):
         load_processor(str(copy), "tiny")
 
 
+@pytest.mark.parametrize("changes", [{"image_std": [0.0, 0.0, 0.0]}, {"rescale_factor": 1e308}])
+def test_pictures_whose_numbers_are_not_finite_are_refused(copy, changes):
+    path = copy / "processor_config.json"
+    config = json.loads(path.read_text())
+    config["image_processor"].update(changes)
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match="makes pictures of numbers that are not finite; mend image_mean, image_std"):
+        load_processor(str(copy), "tiny")
+
+
 @pytest.mark.parametrize("value", [None, 0, "16"])
 def test_a_tower_whose_sizes_are_no_numbers_is_refused(copy, value):
     path = copy / "config.json"
