@@ -144,8 +144,8 @@ def train_detector(data: Path, adapter: Path, output: Path, recipe: Recipe, base
     train_upper(detector, store, form_examples(rows, pairs), output, rank, world)
     if rank == 0:
         last = output / f"epoch-{recipe.settings.epochs}"
-        pooling = {"stretches": recipe.settings.stretches, "stretch_margin": recipe.stretch_margin}
-        named = replace(config, base_model=base_name, threshold=0.5, temperature=1.0, **pooling)
+        named = replace(config, base_model=base_name, threshold=0.5, temperature=1.0)
+        named = replace(named, stretches=recipe.settings.stretches, stretch_margin=recipe.stretch_margin)
         named.save(last)
 
 
