@@ -145,7 +145,8 @@ def train_detector(data: Path, adapter: Path, output: Path, recipe: Recipe, base
     if rank == 0:
         last = output / f"epoch-{recipe.settings.epochs}"
         named = replace(config, base_model=base_name, threshold=0.5, temperature=1.0)
-        replace(named, stretches=recipe.settings.stretches, stretch_margin=recipe.stretch_margin).save(last)
+        named = replace(named, stretches=recipe.settings.stretches, stretch_margin=recipe.stretch_margin)
+        named.save(last)
 
 
 def form_examples(rows: list[DetectorRow], pairs: list[DetectorRow]) -> list[tuple[Example, ...]]:

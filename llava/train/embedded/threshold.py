@@ -1,4 +1,7 @@
-"""The threshold of the embedded detector, on prompts that were neither trained on nor are measured."""
+"""The threshold of the embedded detector, on prompts that the second step leaves out and that are not measured.
+
+The first step was trained on some of them (JailbreakBench's and vicuna80's), so rates there look a little too good.
+"""
 
 from __future__ import annotations
 
