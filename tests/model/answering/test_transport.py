@@ -47,12 +47,12 @@ def drip(pause: float, count: int):
 
 
 def test_the_limit_holds_for_the_whole_answer():
-    with ChatServer(lambda request: drip(0.1, 100)) as server:
+    with ChatServer(lambda request: drip(0.1, 600)) as server:
         client = ChatClient(server.url, "tiny", timeout=0.4, first_wait=0.01)
         start = time.monotonic()
         with pytest.raises(EndpointError, match=r"in 2 tries \(none within 0\.4 s; see --request-timeout\)"):
             client.complete("hello", max_tokens=5)
-        assert time.monotonic() - start < 4
+        assert time.monotonic() - start < 30  # the whole would take a minute
         assert len(server.requests) == 2
 
 
@@ -77,12 +77,12 @@ def test_a_reply_that_breaks_off_is_none():
 
 
 def test_a_late_reply_is_cut_off():
-    with ChatServer(lambda request: drip(0.2, 50)) as server:
+    with ChatServer(lambda request: drip(0.2, 300)) as server:
         address = parse_address(server.url)
         start = time.monotonic()
         with pytest.raises(LateReplyError, match=r"none within 0\.3 s"):
             Transport(address, "NO_KEY").send("POST", address.join("chat/completions"), 0.3, {})
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 30  # the whole would take a minute
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "socks://127.0.0.1:1", "http://127.0.0.1:9", "nonsense:x"])

@@ -45,7 +45,7 @@ def test_without_network_the_hub_gives_up_soon(monkeypatch):
 
     start = time.monotonic()
     assert base_lm._from_hub() is None
-    assert time.monotonic() - start < base_lm.HUB_SECONDS + 2
+    assert time.monotonic() - start < base_lm.HUB_SECONDS + 20
 
 
 def test_a_failed_download_names_the_remedy(own_cache, monkeypatch):
