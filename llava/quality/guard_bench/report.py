@@ -8,10 +8,12 @@ from typing import Any
 
 from llava.terminal import build_console, clean_text
 
-HEADINGS = ("source", "rows", "harmful", "AUROC", "AUPRC", "F1", "recall", "false positives", "recall at 1% f. p.")
+HEADINGS = ("source", "rows", "harmful", "AUROC", "AUPRC", "F1", "recall", "FPR", "recall at 1% FPR")
 SHARES = ("f1", "recall", "fpr", "recall_at_1_fpr")
 AREAS = ("auroc", "auprc")
-EVASION_HEADINGS = ("evasion", "recall", "kept", "false positives", "added")
+EVASION_HEADINGS = ("evasion", "recall", "kept", "FPR", "added")
+WIDTH_WITH_INTERVALS = 140
+"""Columns of a terminal in which the main table fits with its intervals."""
 DASH = "–"
 DASHES = re.compile(r"[|\n\r]+")
 
@@ -142,6 +144,7 @@ def print_report(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = build_console()
+    wide = console.width >= WIDTH_WITH_INTERVALS
     tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = [("", HEADINGS, list_rows(report))]
     if report["evasions"]:
         tables.append(("evasions", EVASION_HEADINGS, list_evasion_rows(report)))
@@ -152,7 +155,10 @@ def print_report(report: dict[str, Any]) -> None:
         for place, heading in enumerate(headings):
             table.add_column(heading, justify="right" if place else "left", overflow="fold")
         for row in rows:
-            table.add_row(*map(clean, row))
+            cells = [row[0], *(cell if wide else cell.partition(" (")[0] for cell in row[1:])]
+            table.add_row(*map(clean, cells))
         console.print(table)
+    if not wide and report["resamples"]:
+        console.print("The 95% intervals are in the Markdown page.", soft_wrap=True)
     for line in [describe_cost(report), *report["remarks"], *list_sources_of(report)]:
         console.print(clean(line), soft_wrap=True)
