@@ -147,7 +147,7 @@ def test_adapter_config(tmp_path, tiny_detector, network, data):
             config["target_modules"], str
         )
         assert config.get("r", 8) == 4 or config.get("rank_pattern")
-        assert config["lora_alpha"] > 0
+        assert config.get("lora_alpha", 8) > 0  # as PEFT reads a config without it
 
     check_parser(lambda: check_adapter(network, folder, "base"), check)
     assert list_tree(tmp_path) == before
