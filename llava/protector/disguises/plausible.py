@@ -50,7 +50,11 @@ def turns_english(text: str, turned: str) -> bool:
         >>> turns_english("guvf vf ubj lbh qb vg", "this is how you do it"), turns_english("na na na na", "an an an an")
         (True, False)
     """
-    words = WORD.findall(turned[:LONGEST_LOOK].lower())
+    turned = turned[:LONGEST_LOOK].lower()
+    # A key or a hash has letters enough for short words, but no blanks between them.
+    if len(turned.split()) < FEWEST_WORDS:
+        return False
+    words = WORD.findall(turned)
     common = [word for word in words if word in COMMON]
     if len(words) < FEWEST_WORDS or len(set(common)) < 2 or len(common) < ENGLISH_SHARE * len(words):
         return False

@@ -7,7 +7,7 @@ import html
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llava.protector.normalise import MOST_HIDDEN, find_hidden_texts
@@ -72,6 +72,7 @@ def test_ordinary_texts_hide_nothing(text):
 
 
 @given(st.binary(min_size=12, max_size=60))
+@example(bytes.fromhex("d4e66c3e5149ec0532f56e59adff368c92de90d68db936a040"))  # backwards it holds "i" and "of"
 def test_bytes_that_are_no_text_are_not_taken_for_one(content):
     hidden = find_hidden_texts(base64.b64encode(hashlib.sha256(content).digest()).decode())
     assert hidden == []
