@@ -238,14 +238,14 @@ def compare_methods(
         base: Folder of the un-tuned model; None takes the embedded one.
         limit: At most so many rows of each source on each side, the first ones; for trials.
         device: Where to run; None detects.
-        dtype: Type of all networks' weights.
+        dtype: Type of the other networks' weights; the shipped detector is measured in single precision, as its card is.
         resamples: Bootstrap resamples of the interval; 0 leaves it out.
     """
     train, held_out = (first_rows(side, limit) for side in load_detector_split(data))
     place = pick_device(device)
     kind = pick_dtype(place, dtype)
     folder = base or str(resolve_base())
-    shipped = HarmDetector.from_pretrained(detector, base=base, device=place, dtype=dtype)
+    shipped = HarmDetector.from_pretrained(detector, base=base, device=place, dtype="float32")
     options = {"resamples": resamples}
 
     def score_shipped(rows: Sequence[DetectorRow]) -> list[float]:
