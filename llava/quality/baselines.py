@@ -238,7 +238,7 @@ def compare_methods(
         base: Folder of the un-tuned model; None takes the embedded one.
         limit: At most so many rows of each source on each side, the first ones; for trials.
         device: Where to run; None detects.
-        dtype: Type of the other networks' weights; the shipped detector is measured in single precision, as its card is.
+        dtype: Type of the other networks' weights; the shipped detector is measured in float32, as its card is.
         resamples: Bootstrap resamples of the interval; 0 leaves it out.
     """
     train, held_out = (first_rows(side, limit) for side in load_detector_split(data))
