@@ -10,13 +10,13 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$here/scripts/environment.sh"
 prepare_environment "$here" "[dev,train,eval,topic]"
 cd "$here"
+# A fuzz test takes minutes, and more where the machine is busy: each input has a limit of its own, and the test a wide one.
+# A process that is done takes tests over from the other, so that none is left alone with the longest ones.
 case "${1:-}" in
   --all)  shift; set -- --cov --cov-report=term "$@" ;;
   --fuzz)
     shift
     export MLLM_PROTECTOR_FUZZ_EXAMPLES="${MLLM_PROTECTOR_FUZZ_EXAMPLES:-10000}"
-    # A test takes minutes, and more where the machine is busy: each input has a limit of its own, and the test a wide one.
-    # A process that is done takes tests over from the other, so that none is left alone with the longest ones.
     set -- --timeout 7200 --dist worksteal tests/fuzz "$@"
     ;;
   *)      set -- -m "not slow" "$@" ;;
