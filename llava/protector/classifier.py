@@ -85,11 +85,12 @@ class HarmClassifier(nn.Module):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        hidden = self.read(input_ids, attention_mask)  # (B, T, H)
         if self.stretches:
             mask = attention_mask if response_mask is None else response_mask
-            logits = pool_stretches(self.score(hidden)[..., 0].float(), mask, self.stretches, self.margin)  # (B,)
+            token_logits = self.score_tokens(input_ids, attention_mask)  # (B, T)
+            logits = pool_stretches(token_logits, mask, self.stretches, self.margin)  # (B,)
             return SequenceClassifierOutput(logits=logits.unsqueeze(1))
+        hidden = self.read(input_ids, attention_mask)  # (B, T, H)
         pooled = self.pool(hidden, attention_mask, response_mask)  # (B, H)
         return SequenceClassifierOutput(logits=self.score(pooled).float())
 

@@ -134,7 +134,6 @@ class HarmDetector:
         if prompts is not None and len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; give one each")
         from llava.model.tokenizers import hold_tokenizer
-        from llava.model.views import keeps_state, view_model
 
         questions = prompts if prompts is not None else [""] * len(responses)
         with hold_tokenizer(self.tokenizer):
@@ -145,7 +144,7 @@ class HarmDetector:
             ]
         windows.sort(key=lambda item: len(item[1].ids))
         window_scores: list[list[float]] = [[] for _ in responses]
-        network = view_model(self.classifier) if keeps_state(self.classifier) else self.classifier
+        network = self._view_network()
         size = batch_size or self.batch_size
         for start in range(0, len(windows), size):
             batch = windows[start : start + size]
@@ -171,16 +170,21 @@ class HarmDetector:
             there is nothing to score.
         """
         from llava.model.tokenizers import hold_tokenizer
-        from llava.model.views import keeps_state, view_model
         from llava.protector.scoring.explanation import explain_tokens
         from llava.protector.text import tokenise_pair
 
         with hold_tokenizer(self.tokenizer):
             text = tokenise_pair(self.tokenizer, self.config, prompt, response)
-        network = view_model(self.classifier) if keeps_state(self.classifier) else self.classifier
+        network = self._view_network()
         padding = self.tokenizer.pad_token_id or 0
         sizes = {"pad_token_id": padding, "batch_size": self.batch_size}
         return explain_tokens(network, self.config, text, **sizes) if text else []
+
+    def _view_network(self) -> HarmClassifier:
+        """Return the network for one call: the shared one, or a view where a pass keeps something in it."""
+        from llava.model.views import keeps_state, view_model
+
+        return view_model(self.classifier) if keeps_state(self.classifier) else self.classifier
 
     def _forward(self, network: HarmClassifier, windows: list[Window]) -> list[float]:
         """Return the harm score of each window."""

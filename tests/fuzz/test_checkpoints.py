@@ -402,13 +402,18 @@ def check_prepared(processor, config):
     assert (out["input_ids"] == config.image_token_id).sum() == 4
 
 
+def write_processor_config(tmp_path, tiny_llava, data):
+    """Draw a processor config into a copy of the tiny LLaVA and return the copy."""
+    folder = copy_once(tiny_llava, tmp_path / "llava")
+    drawn = data.draw(processor_configs(read(tiny_llava / "processor_config.json")))
+    write(folder, "processor_config.json", dump(drawn))
+    return folder
+
+
 @fuzz
 @given(data=st.data())
 def test_processor_config(tmp_path, tiny_llava, llava_config, data):
-    folder = copy_once(tiny_llava, tmp_path / "llava")
-    write(
-        folder, "processor_config.json", dump(data.draw(processor_configs(read(tiny_llava / "processor_config.json"))))
-    )
+    folder = write_processor_config(tmp_path, tiny_llava, data)
     check_parser(
         lambda: load_processor_of(llava_config, str(folder), "tiny"), lambda found: check_prepared(found, llava_config)
     )
@@ -417,10 +422,7 @@ def test_processor_config(tmp_path, tiny_llava, llava_config, data):
 @some
 @given(data=st.data())
 def test_processor_config_beside_its_model(tmp_path, tiny_llava, llava_config, data):
-    folder = copy_once(tiny_llava, tmp_path / "llava")
-    write(
-        folder, "processor_config.json", dump(data.draw(processor_configs(read(tiny_llava / "processor_config.json"))))
-    )
+    folder = write_processor_config(tmp_path, tiny_llava, data)
     check_parser(lambda: load_processor(str(folder), "tiny"), lambda found: check_prepared(found, llava_config))
 
 
