@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from llava.protector.detector import HarmDetector
+from llava.quality.bootstrap import RESAMPLES
 from llava.quality.detector_rows import JAILBREAKBENCH, MSTS, ORDINARY, KeyedRow, load_rows, read_group
 from llava.quality.early_scores import Trace, summarise_traces, trace_responses
-from llava.quality.metrics import RESAMPLES, evaluate_detector
+from llava.quality.metrics import evaluate_detector
 
 JAILJUDGE = "jailjudge_mini"
 """Responses to complex jailbreaks in several languages, which were never trained on."""

@@ -23,7 +23,8 @@ from llava.model.sentence_embeddings import SentenceEmbedder
 from llava.protector.detector import HarmDetector
 from llava.protector.detoxifier import Detoxifier
 from llava.protector.protector import Protector
-from llava.quality.metrics import RESAMPLES, Scored, bootstrap_interval
+from llava.quality.bootstrap import RESAMPLES, bootstrap_intervals, number_groups
+from llava.quality.metrics import weighted_mean
 
 TOPIC_PERCENTILE = 95.0
 """A text is on topic when it is nearer to its question than this share of texts are to questions of others."""
@@ -211,9 +212,12 @@ def describe_mean(values: Sequence[float] | np.ndarray, groups: Sequence[str], r
         resamples: Resamples; 0 leaves the interval out.
     """
     numbers = np.asarray(values, dtype=float)
-    data = Scored(np.ones(len(numbers), dtype=bool), numbers, np.array(groups, dtype=object).astype(str))
-    interval = bootstrap_interval(lambda part: float(part.scores.mean()), data, resamples) if resamples else None
-    return {"mean": float(numbers.mean()), "ci95": interval}
+    if not resamples:
+        return {"mean": float(numbers.mean()), "ci95": None}
+    found = bootstrap_intervals(
+        lambda weights: {"mean": weighted_mean(numbers, weights)}, number_groups(groups), resamples
+    )
+    return {"mean": float(numbers.mean()), "ci95": found["mean"]}
 
 
 def share_judged(verdicts: Sequence[Verdict], harmful: bool) -> dict[str, Any]:

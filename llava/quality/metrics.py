@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from llava.data.training.pairs import DetectorRow
-from llava.protector.calibration import expected_calibration_error
-
-RESAMPLES = 1000
+from llava.protector.calibration import BINS, expected_calibration_error
+from llava.quality.bootstrap import RESAMPLES, Floats, bootstrap_intervals, number_groups
+from llava.quality.guard_bench.figures import Scored as Weighable
+from llava.quality.guard_bench.figures import compute
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ def count_by_score(data: Scored) -> tuple[np.ndarray, np.ndarray]:
 def auroc(data: Scored) -> float:
     """Return the area under the ROC curve; NaN when a class is absent.
 
-    That is the chance that a harmful row scores higher than a harmless one, ties counting half. In NumPy rather than
-    scikit-learn, since the bootstrap computes it thousands of times on small samples; the tests compare the two.
+    That is the chance that a harmful row scores higher than a harmless one, ties counting half. The tests compare it
+    with scikit-learn's.
 
     Example:
         >>> auroc(Scored(np.array([True, True, False, False]), np.array([0.9, 0.4, 0.6, 0.1]), np.arange(4)))
@@ -129,26 +130,6 @@ def pair_accuracy(pairs: Scored) -> float:
     return float(pairs.scores.mean()) if len(pairs) else float("nan")
 
 
-def bootstrap_interval(
-    metric: Callable[[Scored], float], data: Scored, resamples: int = RESAMPLES, seed: int = 0
-) -> list[float] | None:
-    """Return a 95% percentile interval by drawing prompts with replacement; None where it is not defined."""
-    generator = np.random.default_rng(seed)
-    names, codes = np.unique(data.groups, return_inverse=True)
-    members = [np.flatnonzero(codes == code) for code in range(len(names))]
-    values = []
-    for _ in range(resamples):
-        drawn = generator.integers(len(names), size=len(names))
-        value = metric(data[np.concatenate([members[i] for i in drawn])])
-        if np.isfinite(value):
-            values.append(value)
-    # Below this, the interval would describe the resamples that happen to have both classes.
-    if len(values) < 0.95 * resamples:
-        return None
-    low, high = np.percentile(values, [2.5, 97.5])
-    return [float(low), float(high)]
-
-
 def evaluate_detector(
     rows: Sequence[DetectorRow], scores: Sequence[float], *, threshold: float = 0.5, resamples: int = RESAMPLES
 ) -> dict[str, Any]:
@@ -195,9 +176,43 @@ def _evaluate_part(
     result: dict[str, Any] = {"n": len(rows), "harmful": int(data.labels.sum()), "pairs": len(pairs)}
     result |= {name: (value if np.isfinite(value) else None) for name, value in values.items()}
     if resamples:
-        result["ci95"] = {
-            name: bootstrap_interval(metric, part, resamples)
-            for name, (metric, part) in metrics.items()
-            if result[name] is not None
-        }
+        found = measure_intervals(data, pairs, threshold, resamples)
+        result["ci95"] = {name: found.get(name) for name in metrics if result[name] is not None}
     return result
+
+
+def measure_intervals(data: Scored, pairs: Scored, threshold: float, resamples: int) -> dict[str, list[float] | None]:
+    """Return the bootstrap's 95% interval of every metric; prompts are drawn with all their rows."""
+    rows = Weighable(data.labels, data.scores, number_groups(data.groups))
+
+    def measure(weights: Floats) -> dict[str, Floats]:
+        return {**compute(rows, weights, threshold), "ece": weighted_ece(data, weights)}
+
+    found = bootstrap_intervals(measure, rows.groups, resamples)
+    if len(pairs):
+        wins = partial(weighted_mean, pairs.scores)
+        found |= bootstrap_intervals(
+            lambda weights: {"pair_accuracy": wins(weights)}, number_groups(pairs.groups), resamples
+        )
+    return found
+
+
+def weighted_mean(values: Floats, weights: Floats) -> Floats:
+    """Return the mean of values, (N,), for each row of weights, (R, N) → (R,)."""
+    mean: Floats = weights @ values / weights.sum(axis=1)
+    return mean
+
+
+def weighted_ece(data: Scored, weights: Floats) -> Floats:
+    """Return `ece` for each row of weights, (R, N) → (R,).
+
+    Example:
+        >>> data = Scored(np.array([True, True, False]), np.array([0.8, 0.8, 0.1]), np.arange(3))
+        >>> weighted_ece(data, np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 2.0]])).round(6).tolist()
+        [0.2, 0.1]
+    """
+    which = np.minimum((data.scores * BINS).astype(int), BINS - 1)
+    # The distance of two means of a bin, times its rows, is the distance of the sums.
+    gaps = (data.scores - data.labels)[:, None] * (which[:, None] == np.arange(BINS))  # (N, bins)
+    errors: Floats = np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1)
+    return errors

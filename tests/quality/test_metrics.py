@@ -8,14 +8,15 @@ from llava.quality.metrics import (
     Scored,
     auprc,
     auroc,
-    bootstrap_interval,
     ece,
     evaluate_detector,
     f1,
     false_positive_rate,
+    measure_intervals,
     pair_accuracy,
     pair_wins,
     recall,
+    weighted_ece,
 )
 
 try:
@@ -98,16 +99,29 @@ def test_pair_accuracy_has_an_interval():
     assert 0.55 < low < 0.7 < 0.8 < high < 0.95
 
 
+NO_PAIRS = scored([], [])
+
+
 def test_bootstrap_draws_prompts_not_rows():
     """With one prompt there is nothing to draw but that prompt: the interval has no width."""
     same = Scored(HAND.labels, HAND.scores, np.array(["p"] * 4))
-    assert bootstrap_interval(auroc, same, resamples=20) == [0.75, 0.75]
-    wide = bootstrap_interval(false_positive_rate, scored([0] * 50, [i % 2 for i in range(50)]), resamples=200)
-    assert wide[0] < 0.5 < wide[1]
+    assert measure_intervals(same, NO_PAIRS, 0.5, resamples=20)["auroc"] == [0.75, 0.75]
+    halves = scored([0] * 50, [i % 2 for i in range(50)])
+    low, high = measure_intervals(halves, NO_PAIRS, 0.5, resamples=200)["fpr"]
+    assert 0.3 < low < 0.45 < 0.55 < high < 0.7
 
 
 def test_bootstrap_gives_no_interval_where_a_class_is_often_missing():
-    assert bootstrap_interval(auroc, scored([1, 0], [0.9, 0.1]), resamples=50) is None
+    assert measure_intervals(scored([1, 0], [0.9, 0.1]), NO_PAIRS, 0.5, resamples=50)["auroc"] is None
+
+
+@given(LABELLED, st.data())
+def test_weights_say_how_often_a_row_counts(pairs, draw):
+    """The error of weighted rows is that of the rows written down as often."""
+    counts = draw.draw(st.lists(st.integers(0, 3), min_size=len(pairs), max_size=len(pairs)).filter(any))
+    repeated = [pair for pair, count in zip(pairs, counts, strict=True) for _ in range(count)]
+    found = weighted_ece(scored(*zip(*pairs, strict=True)), np.array([counts], dtype=float))
+    assert found[0] == pytest.approx(ece(scored(*zip(*repeated, strict=True))))
 
 
 def test_report_by_source_and_undefined_metrics_are_none():

@@ -14,7 +14,8 @@ from llava.files import write_json, write_text_atomic
 from llava.model.options import LoadOptions, collect_options
 from llava.places import check_output_folder
 from llava.protector.guard import build_guard, check_guard
-from llava.quality.guard_bench.figures import RESAMPLES, Scored, measure, measure_evasion
+from llava.quality.bootstrap import RESAMPLES
+from llava.quality.guard_bench.figures import Scored, measure, measure_evasion
 from llava.quality.guard_bench.plots import draw_roc
 from llava.quality.guard_bench.published import load_published
 from llava.quality.guard_bench.readers import Answer, Source, read_sources

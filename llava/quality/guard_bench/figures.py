@@ -1,24 +1,20 @@
-"""Figures of a guard on labelled responses, each with an interval by question: all resamples at once, as arrays."""
+"""Figures of a guard on labelled responses, each with an interval by question."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-RESAMPLES = 1000
-ROUND = 100
-"""Resamples that are computed together; more would only take more memory."""
-LEAST_DEFINED = 0.95
-"""Share of the resamples in which a figure must be defined for its interval to describe it."""
+from llava.quality.bootstrap import RESAMPLES, Floats, bootstrap_intervals, number_groups
+
 LOW_RATE = 0.01
 METRICS = ("auroc", "auprc", "f1", "recall", "fpr", "recall_at_1_fpr")
 """Names of the figures, in the order of tables."""
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,8 +37,7 @@ class Scored:
             [0.5, inf]
         """
         values = np.asarray(scores, dtype=np.float64)
-        _, codes = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
-        return cls(np.asarray(labels, dtype=bool), np.where(np.isnan(values), np.inf, values), codes.reshape(-1))
+        return cls(np.asarray(labels, dtype=bool), np.where(np.isnan(values), np.inf, values), number_groups(groups))
 
     def __len__(self) -> int:
         """Return the number of responses."""
@@ -76,41 +71,14 @@ def measure(data: Scored, threshold: float, *, resamples: int = RESAMPLES, seed:
         **{name: to_figure(float(values[name][0])) for name in METRICS},
     }
     if resamples:
-        drawn = [compute(data, weights, threshold) for weights in draw_weights(data.groups, resamples, seed)]
-        spread = {name: np.concatenate([each[name] for each in drawn]) for name in METRICS}
-        figures["ci95"] = {name: interval(spread[name]) for name in METRICS if figures[name] is not None}
+        found = bootstrap_intervals(partial(compute, data, threshold=threshold), data.groups, resamples, seed)
+        figures["ci95"] = {name: found[name] for name in METRICS if figures[name] is not None}
     return figures
 
 
 def to_figure(value: float) -> float | None:
     """Return a number as JSON has it: None for one that is not defined."""
     return value if np.isfinite(value) else None
-
-
-def interval(values: Floats) -> list[float] | None:
-    """Return the middle 95% of a figure over resamples; None where it is not defined in too many of them.
-
-    Example:
-        >>> [round(bound, 3) for bound in interval(np.arange(101) / 100)], interval(np.array([np.nan, 1.0]))
-        ([0.025, 0.975], None)
-    """
-    known = values[np.isfinite(values)]
-    if len(known) < LEAST_DEFINED * len(values):
-        return None
-    low, high = np.percentile(known, [2.5, 97.5])
-    return [float(low), float(high)]
-
-
-def draw_weights(groups: npt.NDArray[np.int64], resamples: int, seed: int) -> list[Floats]:
-    """Return how often each response is drawn when questions are drawn with replacement, (R, N) in several rounds."""
-    generator = np.random.default_rng(seed)
-    count = int(groups.max()) + 1
-    rounds = []
-    for start in range(0, resamples, ROUND):
-        size = min(ROUND, resamples - start)
-        drawn = generator.multinomial(count, np.full(count, 1 / count), size=size)  # (R, G)
-        rounds.append(drawn[:, groups].astype(np.float64))
-    return rounds
 
 
 def compute(data: Scored, weights: Floats, threshold: float) -> dict[str, Floats]:
@@ -180,10 +148,6 @@ def measure_evasion(
     figures: dict[str, Any] = {name: to_figure(float(value[0])) for name, value in values.items()}
     figures["unscored"] = int(np.isinf(disguised.scores).sum())
     if resamples:
-        drawn = [compare(weights) for weights in draw_weights(data.groups, resamples, seed)]
-        figures["ci95"] = {
-            name: interval(np.concatenate([each[name] for each in drawn]))
-            for name in ("recall_kept", "fpr_added")
-            if figures[name] is not None
-        }
+        found = bootstrap_intervals(compare, data.groups, resamples, seed)
+        figures["ci95"] = {name: found[name] for name in ("recall_kept", "fpr_added") if figures[name] is not None}
     return figures

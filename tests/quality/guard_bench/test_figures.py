@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava.quality import metrics
-from llava.quality.guard_bench.figures import METRICS, Scored, compute, draw_weights, measure, measure_evasion
+from llava.quality.bootstrap import draw_weights
+from llava.quality.guard_bench.figures import METRICS, Scored, compute, measure, measure_evasion
 
 ROWS = st.lists(
     st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]), st.sampled_from("abcd")),
