@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +33,27 @@ settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOOPBACK = ("127.", "localhost", "::1", "0.0.0.0")
+
+
+def pytest_collection_modifyitems(items):
+    """Count coverage by the fast tests alone: the tracer nearly doubles what the thousands of drawn inputs cost."""
+    for item in items:
+        if item.get_closest_marker("slow") or item.nodeid.startswith("tests/fuzz/"):
+            item.add_marker(pytest.mark.no_cover)
+
+
+MANY_MODULES = 200
+collected = {"modules": 0}
+
+
+@pytest.fixture(autouse=True)
+def libraries_are_not_searched_for_garbage():
+    """Take what libraries have built out of the collector's sight: trainers collect often, and torch is large."""
+    yield
+    if len(sys.modules) > collected["modules"] + MANY_MODULES:
+        collected["modules"] = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

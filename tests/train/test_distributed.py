@@ -62,6 +62,7 @@ class Detector:
 
     def __init__(self, tiny_lm, folder):
         self.tiny_lm, self.folder = tiny_lm, folder
+        self.known = {}
         self.data = f"{write_labelled(folder / 'labelled.jsonl')},{write_pairs(folder / 'pairs.jsonl')}"
 
     def losses(self, name, launcher, processes, batch_size, *more):
@@ -69,18 +70,24 @@ class Detector:
         output = self.folder / name
         return launch("train_harm_detector.sh", self.tiny_lm, self.data, output, launcher, processes, *common, *more)
 
+    def losses_of_one(self):
+        """Return the losses of one process, which the other ways are compared with; it is trained once."""
+        if "one" not in self.known:
+            self.known["one"] = self.losses("one", "python", 1, 8)
+        return self.known["one"]
+
     def weights(self, name):
         return load_file(self.folder / name / "adapter_model.safetensors")
 
 
-@pytest.fixture
-def detector(tiny_lm, tmp_path):
-    return Detector(tiny_lm, tmp_path)
+@pytest.fixture(scope="module")
+def detector(tiny_lm, tmp_path_factory):
+    return Detector(tiny_lm, tmp_path_factory.mktemp("detectors"))
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(detector, tmp_path):
-    one = detector.losses("one", "python", 1, 8)
+def test_two_processes_take_the_steps_of_one(detector):
+    one = detector.losses_of_one()
     accumulated = detector.losses("accumulated", "python", 1, 2, "--gradient-accumulation-steps", "4")
     two = detector.losses("two", "torchrun", 2, 4)
     assert accumulated == pytest.approx(one, rel=1e-3)
@@ -90,7 +97,7 @@ def test_two_processes_take_the_steps_of_one(detector, tmp_path):
         torch.testing.assert_close(second[name], tensor, rtol=1e-2, atol=1e-3)
     # Held-out rows are dealt out to processes and must come back in their order.
     one_metrics, two_metrics = (
-        json.loads((tmp_path / name / "metrics.json").read_text())["overall"] for name in ("one", "two")
+        json.loads((detector.folder / name / "metrics.json").read_text())["overall"] for name in ("one", "two")
     )
     assert two_metrics["n"] == one_metrics["n"]
     assert two_metrics["auroc"] == pytest.approx(one_metrics["auroc"], abs=1e-2)
@@ -115,15 +122,15 @@ def test_two_detoxifier_processes_count_target_tokens_together(tiny_lm, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["zero2", "zero3", "zero3_offload", "fsdp"])
 def test_sharded_training_takes_the_steps_of_one_process(detector, how):
-    one = detector.losses("one", "python", 1, 8)
+    one = detector.losses_of_one()
     if how == "fsdp":
-        two = detector.losses("two", "torchrun", 2, 4, "--fsdp", "full_shard", "--base-dtype", "float32")
+        two = detector.losses(how, "torchrun", 2, 4, "--fsdp", "full_shard", "--base-dtype", "float32")
     else:
         pytest.importorskip("deepspeed")
-        two = detector.losses("two", "deepspeed", 2, 4, "--deepspeed", str(SCRIPTS / f"{how}.json"))
+        two = detector.losses(how, "deepspeed", 2, 4, "--deepspeed", str(SCRIPTS / f"{how}.json"))
     assert two == pytest.approx(one, rel=1e-3)
     # Every process holds a part; what is written is whole.
-    second = detector.weights("two")
+    second = detector.weights(how)
     for name, tensor in detector.weights("one").items():
         torch.testing.assert_close(second[name], tensor, rtol=1e-2, atol=1e-3)
 
