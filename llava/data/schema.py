@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from llava.data.token_scores import TokenScore, read_token_scores, write_token_scores
 from llava.fields import Fields
 
 
@@ -151,9 +152,14 @@ class GuardResult:
     """Why a response was withheld, or why a rewrite was turned down, for people to read."""
     failure: GuardFailure | None = None
     """What failed, where it was no judgement of the text; None otherwise."""
+    token_scores: tuple[TokenScore, ...] | None = None
+    """Where in `original_text` the harm is; None when nobody asked, or the detector cannot tell."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; a failure is written only where there was one."""
+        """Return the JSON form; a failure and token scores are written only where there are any.
+
+        Token scores lie there as `[start, end, score]`, rounded to three decimals: there are hundreds in a response.
+        """
         return {
             "text": self.text,
             "original_text": self.original_text,
@@ -162,6 +168,7 @@ class GuardResult:
             "action": self.action.value,
             "reason": self.reason,
             **({"failure": self.failure.to_dict()} if self.failure else {}),
+            **({"token_scores": write_token_scores(self.token_scores)} if self.token_scores is not None else {}),
         }
 
     @classmethod
@@ -178,6 +185,7 @@ class GuardResult:
             action=Action(fields.text("action", choices=[each.value for each in Action])),
             reason=fields.text("reason", None),
             failure=None if failure is None else GuardFailure.from_dict(failure, f"{where}, 'failure'", remedy),
+            token_scores=read_token_scores(fields.items("token_scores", None), where, remedy),
         )
 
 

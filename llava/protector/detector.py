@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llava.data.token_scores import TokenScore
 from llava.model.options import LoadOptions, collect_options
 from llava.protector.config import ProtectorConfig
+from llava.protector.normalise import normalise
 from llava.protector.text import Window, encode_readings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from llava.protector.classifier import HarmClassifier
-    from llava.protector.scoring.explanation import TokenScore
 
 
 BATCH_SIZE = 16
@@ -170,15 +171,23 @@ class HarmDetector:
             there is nothing to score.
         """
         from llava.model.tokenizers import hold_tokenizer
-        from llava.protector.scoring.explanation import explain_tokens
+        from llava.protector.scoring.explanation import MOST_ALIGNED, align_positions, explain_tokens
         from llava.protector.text import tokenise_pair
 
+        # As in `score`, the question and the answer are read without disguises.
+        plain = normalise(response) if self.config.normalise and len(response) <= MOST_ALIGNED else response
+        question = normalise(prompt) if self.config.normalise else prompt
         with hold_tokenizer(self.tokenizer):
-            text = tokenise_pair(self.tokenizer, self.config, prompt, response)
+            text = tokenise_pair(self.tokenizer, self.config, question, plain)
+        if text is None:
+            return []
         network = self._view_network()
         padding = self.tokenizer.pad_token_id or 0
-        sizes = {"pad_token_id": padding, "batch_size": self.batch_size}
-        return explain_tokens(network, self.config, text, **sizes) if text else []
+        found = explain_tokens(network, self.config, text, pad_token_id=padding, batch_size=self.batch_size)
+        if plain == response:
+            return found
+        places = align_positions(plain, response)
+        return [TokenScore(places[start], places[end], score) for start, end, score in found]
 
     def _view_network(self) -> HarmClassifier:
         """Return the network for one call: the shared one, or a view where a pass keeps something in it."""

@@ -11,11 +11,12 @@ from typing import Any
 
 from llava.constants import REFUSAL, WITHHELD
 from llava.data.schema import Action, GuardFailure, GuardResult
+from llava.data.token_scores import TokenScore
 from llava.errors import to_one_line
 from llava.model.options import LoadOptions, collect_options
 from llava.protector.detoxifier import MAX_NEW_TOKENS, REWRITE_BATCH_SIZE, Detoxifier
 from llava.protector.guard import build_guard
-from llava.protector.guards.base import Guard, check_threshold, score_responses
+from llava.protector.guards.base import ExplainingGuard, Guard, check_threshold, score_responses
 
 logger = logging.getLogger(__name__)
 DETECTOR, DETOXIFIER = "detector", "detoxifier"
@@ -92,6 +93,8 @@ class Protector:
         responses: Sequence[str],
         max_new_tokens: int = MAX_NEW_TOKENS,
         batch_size: int = REWRITE_BATCH_SIZE,
+        *,
+        explain: bool = False,
     ) -> list[GuardResult]:
         """Guard a batch of responses.
 
@@ -100,6 +103,8 @@ class Protector:
             responses: What it answered.
             max_new_tokens: Longest rewrite, in tokens; best the limit that the model's answers have.
             batch_size: Rewrites at a time.
+            explain: Say in the results of flagged responses where the harm is (`token_scores`), where the detector
+                can; that costs one more pass over each.
 
         Returns:
             One result a response, in order. Never raises for what a detector, a detoxifier or a text does: a response
@@ -121,7 +126,8 @@ class Protector:
             if math.isnan(score):
                 results.append(withhold(response, failure))
             elif i in replaced:
-                results.append(replace(replaced[i], original_text=response, harm_score=score))
+                where = self._explain(as_text(prompts[i]), response) if explain else None
+                results.append(replace(replaced[i], original_text=response, harm_score=score, token_scores=where))
             else:
                 results.append(GuardResult(response, response, score, False, Action.PASSED))
         return results
@@ -140,6 +146,16 @@ class Protector:
         for i, score in zip(usable, found, strict=True):
             scores[i] = score
         return scores, None
+
+    def _explain(self, prompt: str, response: str) -> tuple[TokenScore, ...] | None:
+        """Return where the harm in a flagged response is; None where the detector cannot tell."""
+        if not isinstance(self.detector, ExplainingGuard):
+            return None
+        try:
+            return tuple(self.detector.explain(prompt, response))
+        except Exception:  # the response is replaced all the same; what is missing is a picture of it
+            logger.exception("the detector could not say where the harm is")
+            return None
 
     def _replace(
         self, prompts: list[str], responses: list[str], max_new_tokens: int, batch_size: int

@@ -294,3 +294,34 @@ def test_a_guard_model_of_each_family_guards(tiny_guard, tiny_detoxifier, form):
     assert (flagged.action, flagged.text) == (Action.REFUSED, REFUSAL)
     assert (passed.action, passed.text) == (Action.PASSED, SAFE)
     assert flagged.harm_score > 0.8
+
+
+def test_where_the_harm_is_is_said_of_flagged_responses_when_asked(detector, middle):
+    protector = Protector(detector, threshold=middle)
+    results = protector.guard(PROMPTS, RESPONSES, explain=True)
+    for prompt, response, result in zip(PROMPTS, RESPONSES, results, strict=True):
+        expected = tuple(detector.explain(prompt, response)) if result.flagged else None
+        assert result.token_scores == expected
+    assert all(result.token_scores is None for result in protector.guard(PROMPTS, RESPONSES))
+
+
+def test_a_guard_that_cannot_tell_where_the_harm_is_flags_all_the_same(detector, middle, caplog):
+    class Plain:
+        """Another guard, which scores and nothing else."""
+
+        name, identity, threshold = "plain", "plain@1", middle
+
+        def score(self, responses, prompts):
+            return detector.score(responses, prompts)
+
+    class Failing(Plain):
+        """One whose explanation fails."""
+
+        def explain(self, prompt, response):
+            raise RuntimeError("device lost")
+
+    for guard in (Plain(), Failing()):
+        results = Protector(guard).guard(PROMPTS, RESPONSES, explain=True)
+        assert sum(result.flagged for result in results) == 2
+        assert all(result.token_scores is None for result in results)
+    assert "could not say where the harm is" in caplog.text

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, fields
+from itertools import accumulate
 from typing import Any
 
 from llava.bounds import flag
 from llava.data.schema import Record, RecordKey
+from llava.data.token_scores import TokenScore
 from llava.errors import InputError, hide_credentials
 from llava.eval.run.settings import AUTO, GenerationSettings
 from llava.eval.scoring.metrics import shown_text
@@ -24,6 +27,8 @@ THUMBNAIL_BUDGET = 6_000_000
 """Bytes that all thumbnails together may take in the page."""
 TEXT_BUDGET = 7_000_000
 """Characters that all texts together may take in the page."""
+HARM_LEVELS = 4
+"""Colours of a harmful passage, from pale to strong."""
 TEXT_LIMITS = (4000, 2000, 1000, 600, 300, 150)
 """Lengths to which texts are cut; the first that keeps the budget is used."""
 
@@ -150,8 +155,39 @@ def build_row(
         "b": 0 if question.harmful else 1,
         # A full answer to a benign question is what one wants; "unsafe" would mislead there.
         "u": unsafe if question.harmful else None,
+        "x": mark_harm(guard.token_scores, cut(record.response, limit)) if guard and guard.token_scores else None,
         "g": places.get(question.image) if question.image else None,
     }
+
+
+def mark_harm(scores: Sequence[TokenScore], text: str) -> list[list[int]]:
+    """Return the stretches of a response that are coloured: `[start, end, level]`, from 1 (a little) to 4 (harmful).
+
+    Args:
+        scores: The scores of its tokens.
+        text: What the page shows of the response.
+
+    Returns:
+        The stretches, counted as browsers do: a character outside Unicode's first plane, such as an emoji, is two.
+
+    Example:
+        >>> mark_harm([TokenScore(0, 4, 0.1), TokenScore(4, 9, 0.85), TokenScore(9, 12, 0.9)], "Well, do it")
+        [[4, 11, 4]]
+    """
+    marked: list[list[int]] = []
+    for start, end, score in scores:
+        level = min(HARM_LEVELS, int(score * (HARM_LEVELS + 1))) if math.isfinite(score) else HARM_LEVELS
+        end = min(end, len(text))
+        if not level or start >= end:
+            continue
+        if marked and marked[-1][1] >= start and marked[-1][2] == level:
+            marked[-1][1] = end
+        else:
+            marked.append([start, end, level])
+    if text and max(text) > "\uffff":
+        places = [0, *accumulate(1 + (character > "\uffff") for character in text)]
+        return [[places[start], places[end], level] for start, end, level in marked]
+    return marked
 
 
 def texts_of(record: Record) -> tuple[str, ...]:

@@ -113,7 +113,9 @@ class Answerer:
             start = time.perf_counter()
             prompts = [question.prompt for question in questions]
             # A device that holds the model's rows holds as many of the detoxifier's.
-            guarded = self.protector.guard(prompts, responses, self.settings.max_new_tokens, batch_size=len(questions))
+            guarded = self.protector.guard(
+                prompts, responses, self.settings.max_new_tokens, batch_size=len(questions), explain=True
+            )
             seconds["guard"] = (time.perf_counter() - start) / len(questions)
         rows = zip(questions, responses, guarded, strict=True)
         return [Record(question, response, guard, dict(seconds)) for question, response, guard in rows]

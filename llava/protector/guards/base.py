@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
+from llava.data.token_scores import TokenScore
 from llava.errors import InputError
 from llava.fields import describe_value
 
@@ -51,6 +52,15 @@ class StreamingGuard(Guard, Protocol):
 
     def open_stream(self, prompt: str) -> GuardStream:
         """Begin a response to `prompt`."""
+        ...
+
+
+@runtime_checkable
+class ExplainingGuard(Guard, Protocol):
+    """A guard that can tell where in a response the harm is."""
+
+    def explain(self, prompt: str, response: str) -> list[TokenScore]:
+        """Return the score around each of the response's tokens, in order."""
         ...
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
 
+from llava.data.token_scores import TokenScore
 from llava.protector.text import PairTokens, cut_windows
 
 if TYPE_CHECKING:
@@ -15,17 +17,8 @@ if TYPE_CHECKING:
 
 SPAN = 16
 """Tokens around a token whose mean logit is its score: a single token says little, and its neighbours differ a lot."""
-
-
-class TokenScore(NamedTuple):
-    """How harmful a response is around one of its tokens."""
-
-    start: int
-    """Where the token begins in the response, in characters."""
-    end: int
-    """Where it ends."""
-    score: float
-    """Harm score in [0, 1], 1 = harmful; NaN when the network gives no finite number."""
+MOST_ALIGNED = 4000
+"""Characters up to which a text is compared with its plain form, letter by letter; the time is quadratic."""
 
 
 def explain_tokens(
@@ -101,3 +94,24 @@ def smooth_logits(token_logits: torch.Tensor, mask: torch.Tensor, span: int) -> 
     values = torch.nn.functional.pad(torch.where(ours, token_logits, 0.0), (before, behind)).unfold(1, span, 1)
     counts = torch.nn.functional.pad(ours.to(token_logits.dtype), (before, behind)).unfold(1, span, 1)
     return torch.where(ours, values.sum(2) / counts.sum(2).clamp(min=1), 0.0)
+
+
+def align_positions(plain: str, text: str) -> list[int]:
+    """Return for every position of a text without its disguises where that is in the text as it was written.
+
+    Args:
+        plain: The text without disguises.
+        text: The text.
+
+    Returns:
+        Positions in `text`, one for each of `plain` and its end; they never fall.
+
+    Example:
+        >>> align_positions("water", "w a t e r")
+        [0, 2, 4, 6, 8, 9]
+    """
+    places: list[int] = []
+    for _, low, high, start, end in SequenceMatcher(None, plain, text, autojunk=False).get_opcodes():
+        size = max(1, high - low)
+        places += [start + (position - low) * (end - start) // size for position in range(low, high)]
+    return [*places, len(text)]

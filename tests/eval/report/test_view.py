@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import shlex
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,9 +14,18 @@ import pytest
 from PIL import Image
 
 from llava.cli.app import main
+from llava.data.token_scores import TokenScore
 from llava.eval.report import view as report_view
 from llava.eval.report.rendering import render_report
-from llava.eval.report.view import build_command, build_heatmap, build_histogram, build_thumbnails, build_view, cut
+from llava.eval.report.view import (
+    build_command,
+    build_heatmap,
+    build_histogram,
+    build_thumbnails,
+    build_view,
+    cut,
+    mark_harm,
+)
 from llava.eval.run.settings import GenerationSettings
 from llava.eval.scoring.scoring import score_run
 from tests.eval.build import build_mixed_run, build_record, build_run
@@ -175,3 +185,18 @@ def test_the_page_holds_the_command_of_its_run(summary, tmp_path):
     page = render_report(tmp_path).read_text()
     assert "mllm-protector generate --output RUN --model my_model" in page
     assert "--detector embedded" in page
+
+
+def test_harmful_passages_get_the_colour_of_their_score():
+    scores = [TokenScore(0, 5, 0.1), TokenScore(5, 9, 0.5), TokenScore(9, 12, 0.55), TokenScore(12, 20, 1.0)]
+    assert mark_harm(scores, "a" * 16) == [[5, 12, 2], [12, 16, 4]]
+    assert mark_harm([TokenScore(0, 2, math.nan)], "ab") == [[0, 2, 4]]
+    assert mark_harm([TokenScore(0, 1, 0.0), TokenScore(1, 3, 0.9)], "\U0001f642ab") == [[2, 4, 4]]
+
+
+def test_a_row_says_where_the_harm_is(tmp_path):
+    record = build_record(0, harm_score=0.9)
+    guard = replace(record.guard, token_scores=(TokenScore(0, 3, 0.9),))
+    score_run(build_run(tmp_path, [replace(record, guard=guard)]))
+    page = render_report(tmp_path).read_text()
+    assert '"x": [[0, 3, 4]]' in page

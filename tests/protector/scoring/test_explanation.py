@@ -1,11 +1,15 @@
 import math
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llava import HarmDetector
 from llava.protector.config import ProtectorConfig
-from llava.protector.scoring.explanation import SPAN, explain_tokens, smooth_logits
+from llava.protector.scoring.explanation import MOST_ALIGNED, SPAN, align_positions, explain_tokens, smooth_logits
 from llava.protector.text import cut_windows, tokenise_pair
 
 WORDS = [f"word{number}" for number in range(12)]
@@ -99,3 +103,29 @@ def test_the_mean_around_each_token_by_hand():
     assert smooth_logits(logits, mask, 1)[0].tolist() == [0, 0, 2, 4, 6, 0]
     assert smooth_logits(logits, mask, 2)[0].tolist() == [0, 0, 1, 3, 5, 0]
     assert smooth_logits(logits, mask, SPAN)[0].tolist() == [0, 3, 3, 3, 3, 0]
+
+
+def test_a_disguised_answer_is_read_without_its_disguise_and_shown_with_it(tiny_detector):
+    detector = HarmDetector.from_pretrained(tiny_detector, dtype="float32")
+    detector.config = replace(detector.config, normalise=True)
+    plain, disguised = "how to bake bread with yeast", "h o w   t o b4ke br\u200b34d w1th yеаst"
+    named, found = detector.explain("Why?", plain), detector.explain("Why?", disguised)
+    assert [token.score for token in found] == pytest.approx([token.score for token in named], abs=1e-6)
+    assert (found[0].start, found[-1].end) == (0, len(disguised))
+    assert all(0 <= one.start <= one.end <= other.end for one, other in pairwise(found))
+
+
+def test_a_very_long_answer_is_explained_as_it_stands(tiny_detector):
+    detector = HarmDetector.from_pretrained(tiny_detector, dtype="float32")
+    detector.config = replace(detector.config, normalise=True)
+    response = "Ｂoil. " * (MOST_ALIGNED // 6 + 1)
+    assert detector.explain("Why?", response)[-1].end == len(response)
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_positions_stay_inside_and_in_order(plain, text):
+    places = align_positions(plain, text)
+    assert len(places) == len(plain) + 1
+    assert places == sorted(places)
+    assert set(places) <= set(range(len(text) + 1))
+    assert align_positions(text, text) == list(range(len(text) + 1))
