@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from llava.protector.guards.base import Guard, score_responses
-from llava.protector.streaming.opening import open_stream
+from llava.protector.streaming.opening import Prefix, open_stream
 
 MIDDLE = 0.5
 """Threshold of a combined guard, and of each member's score once it is aligned."""
@@ -92,11 +92,12 @@ class CompositeStream:
         """Take the next piece; return the combined score of all so far, NaN where it cannot tell."""
         return self.combine([stream.add(piece) for stream in self.streams])
 
-    def score_prefix(self, length: int) -> float | None:
-        """Return the combined score of the first `length` characters alone; None where it takes another pass."""
-        scores = [stream.score_prefix(length) for stream in self.streams]
-        known = [score for score in scores if score is not None]
-        return self.combine(known) if len(known) == len(scores) else None
+    def score_prefix(self, length: int) -> Prefix | None:
+        """Score the first `length` characters as a text of their own; None where a member needs another pass."""
+        found = [prefix for stream in self.streams if (prefix := stream.score_prefix(length))]
+        if len(found) < len(self.streams):
+            return None
+        return Prefix(self.combine([prefix.score for prefix in found]), max(prefix.tokens for prefix in found))
 
     def combine(self, scores: Sequence[float]) -> float:
         """Return one score of the members' own, one each."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from llava.model.tokenizers import hold_tokenizer
+from llava.protector.streaming.opening import Prefix
 from llava.protector.streaming.windows import WindowState, pool_logits
 from llava.protector.text import Window, cut_windows, list_pairs, tokenise_pair
 
@@ -34,7 +35,9 @@ class DetectorStream:
     One stream belongs to one thread at a time; any number of them may share a detector.
     """
 
-    def __init__(self, network: HarmClassifier, tokenizer: PreTrainedTokenizerFast, config: ProtectorConfig, prompt: str):
+    def __init__(
+        self, network: HarmClassifier, tokenizer: PreTrainedTokenizerFast, config: ProtectorConfig, prompt: str
+    ):
         """Begin an empty response.
 
         Args:
@@ -63,10 +66,11 @@ class DetectorStream:
         for place, window in windows.items():
             self.states[place].follow(window.ids)
         self.close_old_windows()
+        self.tokens = count_tokens(windows)
         return self.combine(windows)
 
-    def score_prefix(self, length: int) -> float | None:
-        """Return the harm score of the first `length` characters alone; None where it takes another pass.
+    def score_prefix(self, length: int) -> Prefix | None:
+        """Score the first `length` characters as a text of their own; None where it takes another pass.
 
         Every token that the prefix has as a text of its own must be one that was read: attention looks back only, so
         its logit is what it would be without all that follows.
@@ -76,16 +80,14 @@ class DetectorStream:
             state = self.states.get(place)
             if state is None or state.ids[: len(window.ids)] != window.ids:
                 return None
-        return self.combine(windows)
+        return Prefix(self.combine(windows), count_tokens(windows))
 
     def read_windows(self, text: str) -> dict[Place, Window]:
-        """Return every window that the detector reads of a text; sets `tokens` when it is the text so far."""
+        """Return every window that the detector reads of a text."""
         windows: dict[Place, Window] = {}
         with hold_tokenizer(self.tokenizer):
             for number, (question, reading) in enumerate(list_pairs(self.config, self.prompt, text)):
                 pair = tokenise_pair(self.tokenizer, self.config, question, reading)
-                if number == 0 and len(text) == len(self.text):
-                    self.tokens = len(pair.spans) if pair else 0
                 if pair:
                     for start, window in cut_windows(pair, self.config.max_length):
                         windows[number, start] = window
@@ -109,3 +111,15 @@ class DetectorStream:
         p_positive = torch.sigmoid(torch.tensor(logits, dtype=torch.float64) / self.config.temperature)
         p_harmful = p_positive if self.config.positive_label == "harmful" else 1.0 - p_positive
         return p_harmful.amax().item()  # NaN wins
+
+
+def count_tokens(windows: dict[Place, Window]) -> int:
+    """Return how many tokens the response itself has, from its windows.
+
+    Example:
+        >>> windows = {(0, 0): Window([1, 5, 6, 7], head=1), (0, 2): Window([1, 7, 8, 9], head=1), (1, 0): Window([4])}
+        >>> count_tokens(windows)
+        5
+    """
+    ends = [start + len(window.ids) - window.head for (number, start), window in windows.items() if number == 0]
+    return max(ends, default=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from llava.protector.guards.base import Guard, GuardStream, StreamingGuard, read_score, score_responses
 
@@ -11,15 +11,26 @@ BYTES_PER_TOKEN = 4
 """Bytes of UTF-8 to a token, where a guard does not tell: English has four to five, most scripts fewer."""
 
 
+class Prefix(NamedTuple):
+    """The beginning of a response, scored as a text of its own."""
+
+    score: float
+    """Its harm score, or NaN."""
+    tokens: int
+    """Its tokens."""
+
+
 @runtime_checkable
 class TokenStream(GuardStream, Protocol):
     """A followed response whose length is known in the guard's own tokens."""
 
-    tokens: int
-    """Tokens of the response so far."""
+    @property
+    def tokens(self) -> int:
+        """Tokens of the response so far."""
+        ...
 
-    def score_prefix(self, length: int) -> float | None:
-        """Return the harm score of the first `length` characters alone; None where it takes another pass."""
+    def score_prefix(self, length: int) -> Prefix | None:
+        """Score the first `length` characters as a text of their own; None where it takes another pass."""
         ...
 
 
@@ -52,7 +63,7 @@ class RescoringStream:
         self.text += piece
         return score_responses(self.guard, [self.text], [self.prompt])[0] if self.text.strip() else math.nan
 
-    def score_prefix(self, length: int) -> float | None:
+    def score_prefix(self, length: int) -> Prefix | None:
         """Return None: each score is another pass."""
         return None
 
@@ -75,7 +86,7 @@ class CountedStream:
         self.text += piece
         return read_score(self.stream.add(piece))
 
-    def score_prefix(self, length: int) -> float | None:
+    def score_prefix(self, length: int) -> Prefix | None:
         """Return None: the stream does not look back."""
         return None
 
