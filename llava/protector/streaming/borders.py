@@ -52,7 +52,7 @@ def find_earlier_border(text: str, place: int) -> int:
 
 
 def stands_alone(text: str, place: int) -> bool:
-    """Tell whether the character at a place begins anew what a reader sees, rather than adding to the one before.
+    r"""Tell whether the character at a place begins anew what a reader sees, rather than adding to the one before.
 
     Example:
         >>> stands_alone("e\u0301a", 1), stands_alone("e\u0301a", 2)

@@ -9,7 +9,7 @@ HIGH_SURROGATES = ("\ud800", "\udbff")
 
 
 class PieceJoiner:
-    """Turns pieces into text of whole characters.
+    r"""Turns pieces into text of whole characters.
 
     A piece is text, or UTF-8 bytes that may end inside a character. Text may be cut inside a character too: JSON spells
     one beyond the basic plane as two surrogates, and a reader of half of such a string gives one of them.
@@ -52,7 +52,7 @@ class PieceJoiner:
 
 
 def join_surrogates(text: str) -> str:
-    """Return a text in which two surrogates that make a character are that character; one alone stays.
+    r"""Return a text in which two surrogates that make a character are that character; one alone stays.
 
     Example:
         >>> join_surrogates("a\ud83d\ude00") == "a😀", join_surrogates("plain")
