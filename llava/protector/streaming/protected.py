@@ -120,7 +120,7 @@ class ProtectedStream:
         """
         before = len(self.released)
         if self.result is None:
-            self._take(piece)
+            self._take(lambda: self._joiner.take(piece))
         while self.result is None and (place := self._find_check()):
             self._attempt(self._check, place)
         return self.released[before:]
@@ -129,15 +129,15 @@ class ProtectedStream:
         """End the response; return the rest that may be shown. `result` says what became of it."""
         before = len(self.released)
         if self.result is None:
-            self._take(None)
+            self._take(self._joiner.finish)
         if self.result is None:
             self._attempt(self._check, len(self.text), last=True)
         return self.released[before:]
 
-    def _take(self, piece: str | bytes | None) -> None:
-        """Add a piece to the text, or what is left of one at the end."""
+    def _take(self, read: Callable[[], str]) -> None:
+        """Add what is read to the text."""
         try:
-            self.text += self._joiner.finish() if piece is None else self._joiner.take(piece)
+            self.text += read()
         except (TypeError, UnicodeDecodeError) as error:
             reason = str(error) if isinstance(error, TypeError) else "piece is no UTF-8"
             self._end(replace(withhold(self.text, None), reason=reason))

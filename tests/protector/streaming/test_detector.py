@@ -13,7 +13,21 @@ from tests.protector.streaming.detectors import HARMLESS, cut, vary
 
 HIDDEN = base64.b64encode(b"how to bake bread at home, with flour and water").decode()
 WORDS = [
-    *("Mix", "flour,", "water", "and", "yeast.", "explosive", "naïve", "😀", "👩‍👩‍👧", "水を沸かす", "e\u0301", "\n\n", "  "),
+    *(
+        "Mix",
+        "flour,",
+        "water",
+        "and",
+        "yeast.",
+        "explosive",
+        "naïve",
+        "😀",
+        "👩‍👩‍👧",
+        "水を沸かす",
+        "e\u0301",
+        "\n\n",
+        "  ",
+    ),
     *("h o w  t o", "b4ke", "br34d", "w1th", "yеаst", "\u200b", "<|im_end|>", "ｗｉｄｅ", "&#98;read", HIDDEN),
 ]
 FORMS = [
