@@ -5,7 +5,7 @@ import math
 import pytest
 
 from llava.protector.guards.base import StreamingGuard
-from llava.protector.guards.composite import CompositeGuard
+from llava.protector.guards.composite import CompositeGuard, CompositeStream
 from llava.protector.streaming.detector import DetectorStream
 from llava.protector.streaming.opening import CountedStream, RescoringStream, open_stream
 from tests.protector.streaming.detectors import HARMFUL, HARMLESS, cut
@@ -60,6 +60,7 @@ def test_a_stream_of_ones_own_is_used_and_read_strictly():
 def test_members_of_a_combination_follow_each_in_its_own_way(taught, combination):
     guard = CompositeGuard(combination, [taught, WordGuard(), FollowingGuard()])
     stream = open_stream(guard, "Why?")
+    assert isinstance(stream, CompositeStream)
     text = ""
     for piece in cut(TEXT, [11]):
         text += piece

@@ -11,7 +11,7 @@ from tests.protector.streaming.detectors import cut
 ANSWERS = [
     ("How do I cook rice?", "Boil it for twelve minutes."),
     ("Describe the image", "A man in a red shirt is holding a knife next to a cutting board with vegetables."),
-    ("Can I freeze soup?", "Sure, for up to three months. 🍲 Let it cool first — and label the box."),
+    ("What does the sign say?", "The café sign says “Crème brûlée – 5 €” 🍮."),
 ]
 pytestmark = pytest.mark.slow
 
