@@ -95,6 +95,7 @@ class Guarded:
         self.detector = detector
         self.protector = Protector(detector, threshold=HARMLESS)
         self.pieces = pieces
+        detector.open_stream(QUESTION)  # each network is tried once; that is no part of a stream
 
     def run(self, repeat: int) -> float:
         """Guard the stream."""
@@ -186,7 +187,9 @@ class Writer:
             torch.manual_seed(0)  # the fresh head
             network = HarmClassifier(load_sequence_classifier(folder, dtype=torch.float32), "mean_response")
         config = ProtectorConfig(kind="detector", pooling="mean_response", max_length=4 * new_tokens, normalise=True)
-        self.protector = Protector(HarmDetector(network, self.tokenizer, config), threshold=HARMLESS)
+        detector = HarmDetector(network, self.tokenizer, config)
+        detector.open_stream("")  # each network is tried once; that is no part of a stream
+        self.protector = Protector(detector, threshold=HARMLESS)
         self.new_tokens = new_tokens
 
     def write(self, question: str) -> Iterator[str]:
