@@ -1,9 +1,10 @@
-"""The second step of the shipped detector's training.
+"""The second and third step of the shipped detector's training.
 
-    python -m llava.train.embedded.detector --data DIR --adapter DIR --output DIR
+    python -m llava.train.embedded.detector --data DIR --adapter DIR --output DIR [--recipe YAML]
 
-Its first step is `scripts/train_embedded.py detector`; the recipe of this one is
-`llava/train/configs/embedded_detector_upper.yaml`. After an interruption the states that are there are used again.
+The first step is `scripts/train_embedded.py detector`; the recipe of the second is
+`llava/train/configs/embedded_detector_upper.yaml`, that of the third `embedded_detector_short.yaml` beside it, each from
+the adapter of the one before. After an interruption the states that are there are used again.
 Under a launcher (`torchrun`) the processes share the work.
 """
 
