@@ -3,7 +3,7 @@
     python -m llava.train.embedded.detector --data DIR --adapter DIR --output DIR [--recipe YAML]
 
 The first step is `scripts/train_embedded.py detector`; the recipe of the second is
-`llava/train/configs/embedded_detector_upper.yaml`, that of the third `embedded_detector_short.yaml` beside it, each from
+`llava/train/configs/embedded_detector_upper.yaml`, that of the third `embedded_detector_short.yaml`, each from
 the adapter of the one before. After an interruption the states that are there are used again.
 Under a launcher (`torchrun`) the processes share the work.
 """
