@@ -8,8 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from llava.data.training.made_answers import HARM_SOURCE as MADE_HARM
 from llava.protector.detector import HarmDetector
-from llava.quality.detector_rows import JAILBREAKBENCH, MADE_HARM, MSTS, ORDINARY, KeyedRow, load_rows, read_group
+from llava.quality.detector_rows import JAILBREAKBENCH, MSTS, ORDINARY, KeyedRow, load_rows, read_group
 from llava.quality.early_scores import Trace, summarise_traces, trace_responses
 from llava.quality.metrics import RESAMPLES, evaluate_detector
 
