@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from llava.data.training.made_answers import HARM_SOURCE as MADE_HARM
 from llava.protector.detector import HarmDetector
 from llava.quality.bootstrap import RESAMPLES
 from llava.quality.detector_rows import JAILBREAKBENCH, MSTS, ORDINARY, KeyedRow, load_rows, read_group
@@ -31,12 +32,13 @@ def measure_groups(
         detector: The detector.
         data: Folder of the data files, see `llava/quality/detector_rows.py`.
         resamples: Bootstrap resamples, by the key that the rows are split by; 0 leaves the intervals out.
-        groups: Which groups; None takes JailbreakBench, MSTS, all ordinary ones, and JAILJUDGE where its file is there.
+        groups: Which groups; None takes JailbreakBench, MSTS, all ordinary ones, MADE_HARM, and JAILJUDGE where its
+            file is there.
 
     Returns:
         `groups`: figures by group; `early`: what `summarise_traces` gives for JailbreakBench, MSTS and `ordinary`.
     """
-    wanted = (JAILBREAKBENCH, MSTS, *ORDINARY, JAILJUDGE) if groups is None else tuple(groups)
+    wanted = (JAILBREAKBENCH, MSTS, *ORDINARY, MADE_HARM, JAILJUDGE) if groups is None else tuple(groups)
     rows = [keyed for keyed in load_rows(data) if keyed.side == "held_out" and keyed.row.source in wanted]
     elsewhere = data / f"{JAILJUDGE}.jsonl"
     unseen = read_group(elsewhere) if JAILJUDGE in wanted and elsewhere.is_file() else []

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from llava.data.rows.labels import read_label
 from llava.data.training.made_answers import SOURCE as MADE
-from llava.data.training.made_answers import make_answers
+from llava.data.training.made_answers import make_answers, make_harm
 from llava.data.training.pairs import DetectorRow
 from llava.data.training.splits import split_of
 from llava.errors import InputError
@@ -28,8 +28,8 @@ ORDINARY = (VICUNA, *BENIGN, MADE)
 """Groups of ordinary answers: nothing in them is harmful, and hardly anything may be flagged."""
 GENERAL_PROMPTS = ("coco_captions", "scienceqa_llava")
 """Groups in which a handful of prompts stand before all answers, so that the answer is the key of the split."""
-MADE_EACH = 110
-"""Made answers of every kind."""
+MADE_EACH, HARM_EACH = 110, 70
+"""Made answers of every kind; of short harmful ones and those beside them, of every kind and label."""
 SIDES = ("train", "dev", "held_out")
 DEV_FRACTION, DEV_SEED = 0.15, 1
 """Share of the prompts left to training that is only looked at: thresholds and weights are chosen on it."""
@@ -58,13 +58,15 @@ def load_rows(data: Path) -> list[KeyedRow]:
         data: Folder with `FILES`, each `NAME.jsonl` with `prompt`, `response` and a label.
 
     Returns:
-        The rows with a response, the made answers last.
+        The rows with a response, the made answers last. Those of `MADE_HARM` are kept together by the sentence they are
+        made from, so that a held-out one is of a sentence that was not trained on.
 
     Raises:
         InputError: When a file is missing or a row has no label.
     """
     found = [keyed for name in FILES for keyed in read_group(data / f"{name}.jsonl")]
-    return found + [KeyedRow(row, f"{row.prompt}\n{row.response}") for row in make_answers(MADE_EACH)]
+    found += [KeyedRow(row, f"{row.prompt}\n{row.response}") for row in make_answers(MADE_EACH)]
+    return found + [KeyedRow(*made) for made in make_harm(HARM_EACH)]
 
 
 def read_group(path: Path) -> list[KeyedRow]:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from llava.data.training.made_answers import SOURCE
+from llava.data.training.made_answers import HARM_SOURCE, SOURCE
 from llava.data.training.splits import split_of
 from llava.errors import InputError
 from llava.files import write_jsonl
@@ -47,6 +47,14 @@ def test_cases_stay_together_and_general_prompts_do_not(data):
         f"gptfuzz_responses {i}?" for i in range(15)
     }
     assert sum(keyed.row.source == SOURCE for keyed in rows) > 1000
+
+
+def test_rows_of_a_made_sentence_stay_together(data):
+    """So that a held-out row says how well other sentences are told."""
+    made = [keyed for keyed in load_rows(data) if keyed.row.source == HARM_SOURCE]
+    sides = {keyed.key: {other.side for other in made if other.key == keyed.key} for keyed in made[::20]}
+    assert all(len(found) == 1 for found in sides.values())
+    assert {keyed.side for keyed in made if keyed.row.harmful} == {"train", "dev", "held_out"}
 
 
 def test_empty_responses_are_left_out_and_labels_are_needed(tmp_path):

@@ -1,9 +1,10 @@
-"""The second step of the shipped detector's training.
+"""The second and third step of the shipped detector's training.
 
-    python -m llava.train.embedded.detector --data DIR --adapter DIR --output DIR
+    python -m llava.train.embedded.detector --data DIR --adapter DIR --output DIR [--recipe YAML]
 
-Its first step is `scripts/train_embedded.py detector`; the recipe of this one is
-`llava/train/configs/embedded_detector_upper.yaml`. After an interruption the states that are there are used again.
+The first step is `scripts/train_embedded.py detector`; the recipe of the second is
+`llava/train/configs/embedded_detector_upper.yaml`, that of the third `embedded_detector_short.yaml`, each from
+the adapter of the one before. After an interruption the states that are there are used again.
 Under a launcher (`torchrun`) the processes share the work.
 """
 
@@ -35,7 +36,15 @@ from llava.protector.config import ProtectorConfig
 from llava.protector.text import Window, encode_windows
 from llava.quality.cards import PAIRS
 from llava.quality.detector_rows import load_rows
-from llava.train.embedded.selection import HIDDEN, LONGEST_PROMPT, choose_rows, digest, hide_passages
+from llava.train.embedded.selection import (
+    EXCERPTS,
+    HIDDEN,
+    LONGEST_PROMPT,
+    choose_rows,
+    cut_excerpts,
+    digest,
+    hide_passages,
+)
 from llava.train.embedded.states import StateStore, run_layers
 from llava.train.embedded.threshold import read_choice, set_threshold
 from llava.train.embedded.upper_layers import Example, Settings, UpperDetector, train_upper
@@ -86,11 +95,12 @@ def read_recipe(path: Path = RECIPE) -> Recipe:
 
 def collect_rows(data: Path, recipe: Recipe) -> list[DetectorRow]:
     """Return the labelled training rows; each group and label weighs what the recipe says, 1 a row on average."""
-    sizes = {part: rows for part, (rows, _) in recipe.groups.items() if part[0] != HIDDEN}
-    rows = choose_rows([keyed for keyed in load_rows(data) if keyed.side == "train"], sizes)
-    rows += hide_passages(
-        rows, {label: count for (group, label), (count, _) in recipe.groups.items() if group == HIDDEN}
-    )
+    made = {HIDDEN: hide_passages, EXCERPTS: cut_excerpts}
+    sizes = {part: rows for part, (rows, _) in recipe.groups.items() if part[0] not in made}
+    chosen = choose_rows([keyed for keyed in load_rows(data) if keyed.side == "train"], sizes)
+    rows = list(chosen)
+    for name, make in made.items():
+        rows += make(chosen, {label: count for (group, label), (count, _) in recipe.groups.items() if group == name})
     counts: dict[tuple[str, bool], int] = {}
     for row in rows:
         counts[row.source, row.harmful] = counts.get((row.source, row.harmful), 0) + 1

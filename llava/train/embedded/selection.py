@@ -1,8 +1,9 @@
-"""Which rows the embedded detector learns from: so many of each group and label, and passages hidden in other text."""
+"""Which rows the embedded detector learns from: so many of each group and label, and rows made from them."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -12,7 +13,10 @@ from llava.quality.detector_rows import KeyedRow
 
 HIDDEN = "hidden_passages"
 """Group of harmful passages inside ordinary answers, and of ordinary answers sewn together the same way."""
+EXCERPTS = "excerpts"
+"""Group of a few sentences from the middle of a long answer."""
 PASSAGE_WORDS, AROUND_WORDS = 40, 35
+EXCERPT_WORDS = range(8, 45)
 LONGEST_PROMPT = 240
 """Characters; a longer question is left out, for a short answer would cost what the question does."""
 
@@ -73,6 +77,33 @@ def hide_passages(rows: Sequence[DetectorRow], counts: Mapping[bool, int]) -> li
             prompt = before.prompt if number % 2 else middle.prompt
             sewn.append(DetectorRow(prompt, " ".join(words), label, HIDDEN))
     return sewn
+
+
+def cut_excerpts(rows: Sequence[DetectorRow], counts: Mapping[bool, int]) -> list[DetectorRow]:
+    """Return a sentence or two from the middle of long answers, each with its answer's label.
+
+    What long harmful answers say in one sentence, a model says in a short answer. Their beginnings and ends are left
+    out: there the harmful ones are polite and warn.
+
+    Args:
+        rows: Chosen rows, from which they are cut.
+        counts: How many of each label.
+    """
+    cut = []
+    for label in (True, False):
+        long = [row for row in rows if row.harmful == label and row.source != "msts_responses" and is_long(row)]
+        found = (DetectorRow(row.prompt, text, label, EXCERPTS) for row in long if (text := middle_sentences(row)))
+        cut += list(found)[: counts.get(label, 0)]
+    return cut
+
+
+def middle_sentences(row: DetectorRow) -> str:
+    """Return one or two sentences from the middle half of a response; empty where none is of a fitting length."""
+    sentences = re.split(r"(?<=[.!?])\s+|\n+", row.response.strip())
+    first = len(sentences) // 4 + digest(row.response)[0] % max(1, len(sentences) // 2)
+    size = 1 + digest(row.response)[1] % 2
+    text = " ".join(sentences[first : first + size]).strip()
+    return text if len(text.split()) in EXCERPT_WORDS else ""
 
 
 def is_long(row: DetectorRow) -> bool:

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.data.training.made_answers import SOURCE, fill_gaps, make_answers, read_sentences
+from llava.data.training.made_answers import (
+    HARM_SENTENCES,
+    HARM_SOURCE,
+    SENTENCES,
+    SOURCE,
+    fill_gaps,
+    make_answers,
+    make_harm,
+    read_sentences,
+)
 
 
 def test_every_kind_is_there_and_nothing_twice():
@@ -31,12 +40,31 @@ def test_the_seed_decides():
     assert make_answers(5) != make_answers(5, seed=1)
 
 
-def test_every_gap_has_words():
-    sentences = read_sentences()
-    for parts in sentences["answers"].values():
-        for text in (*parts["q"], *parts["a"]):
+@pytest.mark.parametrize(("path", "kinds"), [(SENTENCES, "answers"), (HARM_SENTENCES, "kinds")])
+def test_every_gap_has_words(path, kinds):
+    sentences = read_sentences(path)
+    words = read_sentences()["words"] | sentences["words"]
+    for parts in sentences[kinds].values():
+        for text in (text for list_ in parts.values() for text in list_):
             for name in re.findall(r"\{([a-z]+)2?\}", text):
-                assert len(sentences["words"][name]) > 1, name
+                assert len(words[name]) > 1, name
+
+
+def test_short_harm_stands_beside_harmless_sentences_in_the_same_words():
+    made = make_harm(20)
+    kinds = read_sentences(HARM_SENTENCES)["kinds"]
+    assert Counter(each.row.harmful for each in made) == {True: 20 * len(kinds), False: 20 * len(kinds)}
+    assert {each.row.source for each in made} == {HARM_SOURCE}
+    assert make_harm(20) == made != make_harm(20, seed=1)
+    for each in made:
+        assert not re.search(r"\{[a-z]+2?\}", each.row.prompt + each.row.response)
+        pattern = re.sub(r"\\{[a-z]+2?\\}", ".+", re.escape(each.sentence))
+        assert re.fullmatch(pattern, each.row.response)
+
+
+def test_no_sentence_is_harmful_and_harmless():
+    for parts in read_sentences(HARM_SENTENCES)["kinds"].values():
+        assert not set(parts["harmful"]) & set(parts["harmless"])
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,8 +1,18 @@
+import re
 from collections import Counter
 
 from llava.data.training.pairs import DetectorRow
 from llava.quality.detector_rows import KeyedRow
-from llava.train.embedded.selection import HIDDEN, LONGEST_PROMPT, choose_rows, hide_passages, is_long
+from llava.train.embedded.selection import (
+    EXCERPT_WORDS,
+    EXCERPTS,
+    HIDDEN,
+    LONGEST_PROMPT,
+    choose_rows,
+    cut_excerpts,
+    hide_passages,
+    is_long,
+)
 
 
 def row(prompt, response, harmful=False, source="a"):
@@ -45,3 +55,14 @@ def test_passages_lie_inside_ordinary_text():
     assert hide_passages(harmful, {True: 4}) == []
     assert is_long(plain[0])
     assert not is_long(ignored[1])
+
+
+def test_excerpts_are_whole_sentences_from_the_middle():
+    sentences = [f"This is sentence number {i} of the answer, with some more words." for i in range(12)]
+    rows = [DetectorRow(f"q{i}", " ".join([f"Start {i}.", *sentences]), i % 2 == 0, "a") for i in range(8)]
+    cut = cut_excerpts([*rows, DetectorRow("short", "Too short.", True, "a")], {True: 3, False: 2})
+    assert Counter((row.harmful, row.source) for row in cut) == {(True, EXCERPTS): 3, (False, EXCERPTS): 2}
+    for row in cut:
+        assert len(row.response.split()) in EXCERPT_WORDS
+        assert set(re.split(r"(?<=\.) ", row.response)) <= set(sentences[2:10])
+    assert cut_excerpts(rows, {}) == []
