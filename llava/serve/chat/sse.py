@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 MOST_EVENT_BYTES = 8 << 20
@@ -10,6 +11,7 @@ MOST_EVENT_BYTES = 8 << 20
 DONE = "[DONE]"
 """Data of the last event of OpenAI's streams."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class LongEventError(ValueError):
@@ -31,7 +33,7 @@ class EventParser:
     """
 
     def __init__(self) -> None:
-        self._rest = bytearray()
+        self._rest = b""
         self._data: list[str] = []
         self._size = 0
         self._after_return = False
@@ -43,15 +45,20 @@ class EventParser:
         Raises:
             LongEventError: When an event is longer than `MOST_EVENT_BYTES`.
         """
+        if not chunk:
+            return []
+        if self._after_return:
+            # The second half of a CRLF that was cut in two ends no line of its own.
+            chunk = chunk.removeprefix(b"\n")
+            self._after_return = False
         self._rest += chunk
         if self._at_start and not self._drop_mark():
             return []
-        events, start = [], 0
-        while (found := self._find_end(start)) is not None:
-            end, after = found
-            self._read_line(bytes(self._rest[start:end]), events)
-            start = after
-        del self._rest[:start]
+        self._after_return = self._rest.endswith(b"\r")
+        *lines, self._rest = LINE_END.split(self._rest)
+        events: list[str] = []
+        for line in lines:
+            self._read_line(line, events)
         if len(self._rest) + self._size > MOST_EVENT_BYTES:
             raise LongEventError(f"an event of more than {MOST_EVENT_BYTES >> 20} MiB")
         return events
@@ -60,8 +67,8 @@ class EventParser:
         """Return the data of a last event that no blank line ended, as some servers leave it."""
         events: list[str] = []
         if self._rest:
-            self._read_line(bytes(self._rest), events)
-            self._rest.clear()
+            self._read_line(self._rest, events)
+            self._rest = b""
         self._read_line(b"", events)
         return events
 
@@ -69,29 +76,9 @@ class EventParser:
         """Drop a byte order mark at the start; False while there are too few bytes to tell."""
         if len(self._rest) < len(BYTE_ORDER_MARK) and BYTE_ORDER_MARK.startswith(self._rest):
             return False
-        if self._rest.startswith(BYTE_ORDER_MARK):
-            del self._rest[: len(BYTE_ORDER_MARK)]
+        self._rest = self._rest.removeprefix(BYTE_ORDER_MARK)
         self._at_start = False
         return True
-
-    def _find_end(self, start: int) -> tuple[int, int] | None:
-        """Return where the line from `start` on ends and where the next one begins; None while it is not whole."""
-        if self._after_return and start < len(self._rest):
-            # The second half of a CRLF that was cut in two, or came with the last line.
-            self._after_return = False
-            if self._rest[start] == 0x0A:
-                return self._find_end_after(start)
-        places = [place for place in (self._rest.find(b"\n", start), self._rest.find(b"\r", start)) if place >= 0]
-        if not places:
-            return None
-        end = min(places)
-        self._after_return = self._rest[end] == 0x0D
-        return end, end + 1
-
-    def _find_end_after(self, feed: int) -> tuple[int, int] | None:
-        """Do as `_find_end` for a line before which a line feed stands that belongs to the line before."""
-        del self._rest[feed]
-        return self._find_end(feed)
 
     def _read_line(self, line: bytes, events: list[str]) -> None:
         """Take one line; an empty one ends the event."""
@@ -114,4 +101,4 @@ def render_event(content: Any) -> bytes:
         (b'data: {"a":"\\xc3\\xa4"}\\n\\n', b'data: [DONE]\\n\\n')
     """
     text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return f"data: {text}\n\n".encode()
+    return f"data: {text}\n\n".encode("utf-8", "replace")
