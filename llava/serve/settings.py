@@ -103,7 +103,9 @@ class ServerSettings:
             raise InputError(f"--max-texts {self.max_texts} is more than --queue-limit {self.queue_limit}; lower it")
         for name in ("guard_timeout", "body_timeout", "request_timeout", "shutdown_timeout"):
             if not 0 < getattr(self, name) <= 7 * 24 * 3600:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} must be a positive number of seconds")
+                raise InputError(
+                    f"--{name.replace('_', '-')} {getattr(self, name)} must be a positive number of seconds"
+                )
         for key in self.api_keys:
             if not key or not all("!" <= letter <= "~" for letter in key):
                 raise InputError("an API key holds a blank, a line break or a character that no key has; set it anew")
