@@ -123,11 +123,12 @@ def _read_request(fields: Fields) -> ChatRequest:
     if not 1 <= len(messages) <= MOST_TURNS:
         raise InputError(f"the request: 'messages' holds {len(messages)} messages, not 1 to {MOST_TURNS}")
     options = _inner(fields, "stream_options")
+    choices = fields.integer("n", None, least=1, most=MOST_CHOICES)
     return ChatRequest(
         body=dict(fields.values),
         model=fields.text("model", None),
         turns=tuple(_read_turn(message, place) for place, message in enumerate(messages)),
-        choices=fields.integer("n", None, least=1, most=MOST_CHOICES) or 1,
+        choices=choices or 1,
         stream=stream,
         include_usage=stream and bool(options.flag("include_usage", None)),
         stop=_read_stops(fields),
@@ -158,7 +159,8 @@ def _inner(fields: Fields, name: str) -> Fields:
 def _read_stops(fields: Fields) -> tuple[str, ...]:
     """Return the stop texts, which come alone or as a list."""
     value = fields.values.get("stop")
-    stops = [value] if isinstance(value, str) else fields.texts("stop", None) or []
+    listed = None if isinstance(value, str) else fields.texts("stop", None)
+    stops = [value] if isinstance(value, str) else listed or []
     if len(stops) > MOST_STOPS or not all(stops):
         raise InputError(f"the request: 'stop' holds an empty text, or more than {MOST_STOPS} texts; {REMEDY}")
     return tuple(stops)
@@ -179,13 +181,14 @@ def _read_max_tokens(fields: Fields) -> int | None:
 def _list_tool_names(fields: Fields) -> list[str]:
     """Return the names of the tools that are offered, in the form of today and in the old one."""
     names = []
-    for place, tool in enumerate(fields.items("tools", None) or []):
+    tools, functions = fields.items("tools", None), fields.items("functions", None)
+    for place, tool in enumerate(tools or []):
         entry = Fields(tool, f"the request, tool {place + 1}", REMEDY)
         kind = entry.text("type")
         inner = entry.values.get(kind)
         if isinstance(inner, Mapping):
             names.append(Fields(inner, entry.where, REMEDY).text("name"))
-    for place, function in enumerate(fields.items("functions", None) or []):
+    for place, function in enumerate(functions or []):
         names.append(Fields(function, f"the request, function {place + 1}", REMEDY).text("name"))
     return names
 
