@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+from llava.bounds import BOUNDS, check_bounds
 from llava.errors import InputError
 from llava.fields import describe_value
 from llava.protector.guards.base import check_threshold
@@ -92,8 +93,10 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         """Check every value; raise `InputError` naming the one that is wrong."""
-        if self.threshold is not None:
-            check_threshold(self.threshold, "--threshold")
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in BOUNDS and value is not None:
+                check_bounds(each.name, value)
         for name, value in self.thresholds.items():
             check_threshold(value, f"--threshold-for {name}")
         check_action(self.action, "--action")
@@ -101,11 +104,6 @@ class ServerSettings:
             check_action(action, f"--action-for {name}")
         if self.max_texts > self.queue_limit:
             raise InputError(f"--max-texts {self.max_texts} is more than --queue-limit {self.queue_limit}; lower it")
-        for name in ("guard_timeout", "body_timeout", "request_timeout", "shutdown_timeout"):
-            if not 0 < getattr(self, name) <= 7 * 24 * 3600:
-                raise InputError(
-                    f"--{name.replace('_', '-')} {getattr(self, name)} must be a positive number of seconds"
-                )
         for key in self.api_keys:
             if not key or not all("!" <= letter <= "~" for letter in key):
                 raise InputError("an API key holds a blank, a line break or a character that no key has; set it anew")
