@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llava.constants import WITHHELD
 from llava.data.schema import Action, GuardFailure, GuardResult
-from llava.protector.protector import DETECTOR, Protector, describe_failure
-from llava.serve.parts import BatchedDetoxifier
+from llava.protector.protector import DETECTOR, Protector, describe_failure, has_words
 from llava.serve.settings import REWRITE, Rule
 
 if TYPE_CHECKING:
     from llava.serve.service import GuardService
+
+JOINT = "\n\n"
+"""What stands between what was shown and what replaces the rest."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,8 @@ class GuardedStream:
         self.inner: Any = None
         self.received: list[str] = []
         self.shown: list[str] = []
-        self.failed: GuardResult | None = None
+        self.decided: GuardResult | None = None
+        self.substitute = ""
         self.closed = False
 
     async def open(self) -> None:
@@ -69,15 +73,12 @@ class GuardedStream:
     @property
     def stopped(self) -> bool:
         """Whether nothing more of the response is shown; `replacement` is, where there is one."""
-        return self.failed.action is not Action.PASSED if self.failed else bool(self.inner.stopped)
+        return self.decided is not None and self.decided.action is not Action.PASSED
 
     @property
     def result(self) -> GuardResult | None:
         """What was decided; None before the end."""
-        if self.failed:
-            return self.failed
-        result: GuardResult | None = self.inner.result
-        return result
+        return self.decided
 
     @property
     def released(self) -> str:
@@ -85,14 +86,14 @@ class GuardedStream:
         return "".join(self.shown)
 
     @property
+    def joint(self) -> str:
+        """What stands between what was released and the replacement: a blank line, or nothing."""
+        return JOINT if self.released else ""
+
+    @property
     def replacement(self) -> str | None:
-        """What is shown after the released text, once the stream is stopped; None before, and where nothing is."""
-        if not self.stopped:
-            return None
-        if self.failed:
-            return WITHHELD
-        replacement: str | None = self.inner.replacement
-        return replacement
+        """What is shown after the released text, once the stream is stopped; None before."""
+        return self.substitute if self.stopped else None
 
     def close(self) -> None:
         """Let the stream go and write its audit line; may be called again."""
@@ -100,7 +101,7 @@ class GuardedStream:
             return
         self.closed = True
         self.service.count_streams(-1)
-        result = self.result
+        result = self.decided
         if result is None:  # whoever asked has gone before the end
             result = GuardResult(self.released, "".join(self.received), None, True, Action.WITHHELD, "abandoned")
         self.service.record(result, self.route, self.model, self.rule, prompt=self.prompt, unseen=self.unseen)
@@ -114,42 +115,70 @@ class GuardedStream:
         self.close()
 
     def _open(self) -> None:
-        """Begin the protector's stream, in the detector's thread."""
-        owner = self.service.protector
-        # A rewrite waits in its own queue; what it takes of the guard's time is bounded like everything else.
-        deadline = time.monotonic() + self.service.settings.request_timeout
-        writer: Any = None
-        if self.rule.action == REWRITE and self.service.detoxifier is not None:
-            writer = BatchedDetoxifier(self.service.detoxifier, deadline)
-        opener: Any = Protector(owner.detector, writer, self.rule.threshold)
-        self.inner = opener.open_stream(self.prompt)
+        """Begin the protector's stream, in the detector's thread.
+
+        It has no detoxifier: a rewrite takes long, and the others would wait for the detector meanwhile.
+        """
+        opener: Any = Protector(self.service.protector.detector, None, self.rule.threshold)
+        self.inner = opener.open_stream(self.prompt, look_ahead=self.service.settings.look_ahead)
 
     async def _advance(self, step: Callable[[], str]) -> str:
-        """Make one step of the protector's stream, and keep what it lets out."""
+        """Make one step of the protector's stream, and keep what it lets out and what it decides."""
         text = ""
-        if not self.failed:
+        if self.decided is None:
             text = await self._call(step) or ""
-        if self.failed and not self.stopped:  # fail-open: what is held back, and all that follows
-            text = "".join(self.received)[len(self.released) :]
+        found: GuardResult | None = self.inner.result if self.inner is not None else None
+        if self.decided is None and found is not None:
+            await self._decide(found, self.released + text)
+        if self.decided is not None and self.decided.action is Action.PASSED and self.decided.failure:
+            text = "".join(self.received)[len(self.released) :]  # fail-open: what is held back, and all that follows
+            self.decided = replace(self.decided, text="".join(self.received), original_text="".join(self.received))
         self.shown.append(text)
         return text
 
+    async def _decide(self, found: GuardResult, released: str) -> None:
+        """Take over what the protector's stream decided, with a rewrite where the rule asks for one."""
+        if found.action is Action.WITHHELD and has_words("".join(self.received)):
+            self._fail(found.failure or GuardFailure(DETECTOR, "NoScore", "no finite harm score"), released)
+            return
+        self.decided, self.substitute = found, str(self.inner.replacement or "")
+        if found.action is Action.REFUSED and self.rule.action == REWRITE and self.service.detoxifier is not None:
+            rewritten = await self._rewrite()
+            if rewritten.action is Action.REWRITTEN:
+                self.substitute = rewritten.text
+                whole = released + (JOINT if released else "") + rewritten.text
+                self.decided = replace(found, text=whole, action=Action.REWRITTEN)
+            else:
+                self.decided = replace(found, reason=rewritten.reason, failure=rewritten.failure)
+
+    async def _rewrite(self) -> GuardResult:
+        """Return what the protector makes of all that came, through the common batches."""
+        service = self.service
+        protector = service.build_protector(self.rule, time.monotonic() + service.settings.guard_timeout)
+        text = "".join(self.received)
+        (result,) = await service.run_waiting(protector.guard, [self.prompt], [text], service.settings.max_new_tokens)
+        rewritten: GuardResult = result
+        return rewritten
+
     async def _call(self, step: Callable[[], Any]) -> Any:
-        """Run a step in the detector's thread; keep the failure where there is one."""
-        settings = self.service.settings
+        """Run a step in the detector's thread; a failure decides."""
         try:
-            return await self.service.detector.call(step, settings.guard_timeout)
+            return await self.service.detector.call(step, self.service.settings.guard_timeout)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong, the response must not be shown
             logger.warning("the guard failed at a stream (%s)", type(error).__name__)
-            failure = describe_failure(DETECTOR, error)
-        text = "".join(self.received)
-        # What was stopped for what it says stays stopped.
-        if settings.fail_open and not (self.inner is not None and self.inner.stopped):
-            self.failed = pass_unjudged(text, failure)
-        else:
-            reason = f"{failure.part} failed: {failure.error}"
-            self.failed = GuardResult(self.released + WITHHELD, text, None, True, Action.WITHHELD, reason, failure)
+            self._fail(describe_failure(DETECTOR, error), self.released)
         return None
+
+    def _fail(self, failure: GuardFailure, released: str) -> None:
+        """Decide about a response that could not be judged to its end."""
+        text = "".join(self.received)
+        if self.service.settings.fail_open:
+            self.decided = pass_unjudged(text, failure)
+            return
+        whole = released + (JOINT if released else "") + WITHHELD
+        reason = f"{failure.part} failed: {failure.error}"
+        self.decided = GuardResult(whole, text, None, True, Action.WITHHELD, reason, failure)
+        self.substitute = WITHHELD
 
 
 def pass_unjudged(response: Any, failure: GuardFailure) -> GuardResult:
