@@ -10,8 +10,6 @@ import anyio
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from llava.errors import InputError
-from llava.files import parse_json
 from llava.serve.chat.backends import Backend
 from llava.serve.chat.completions import guard_completion
 from llava.serve.chat.guarding import ROUTE, AnswerGuard
@@ -19,6 +17,7 @@ from llava.serve.chat.images import ImageReader
 from llava.serve.chat.messages import ChatRequest, parse_chat
 from llava.serve.chat.streaming import StreamedAnswer
 from llava.serve.errors import ApiError
+from llava.serve.reading import read_body, read_threshold
 from llava.serve.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -31,32 +30,50 @@ CLIENT_GONE = 499
 """Status, for the log alone, of a request whose client has gone (nginx's number)."""
 
 
-def build_chat_router(
-    settings: ServerSettings, service: GuardService, backend: Backend, reader: ImageReader | None = None
-) -> APIRouter:
-    """Return the routes of the chat.
+class Chat:
+    """The chat of a server: its route, and the model behind it."""
 
-    Args:
-        settings: Limits of a request.
-        service: The guard.
-        backend: What answers.
-        reader: Opens images; None takes one that fetches from public addresses alone, and that only where allowed.
-    """
-    images = reader or ImageReader(settings)
-    router = APIRouter()
+    def __init__(
+        self, settings: ServerSettings, service: GuardService, backend: Backend, images: ImageReader | None = None
+    ):
+        """Join guard and model.
 
-    @router.post(ROUTE)
-    async def complete(request: Request) -> Response:
-        chat = parse_chat(read_body(await request.body()))
-        guard = AnswerGuard(service, chat, read_threshold(request, settings))
+        Args:
+            settings: Limits of a request.
+            service: The guard.
+            backend: What answers.
+            images: Opens images; None takes one that fetches from public addresses alone, and that only where allowed.
+        """
+        self.settings = settings
+        self.service = service
+        self.backend = backend
+        self.images = images or ImageReader(settings)
+        self.router = APIRouter()
+        self.router.add_api_route(ROUTE, self.complete, methods=["POST"], response_model=None)
+
+    async def start(self) -> None:
+        """Get the model ready."""
+        await self.backend.start()
+
+    async def close(self) -> None:
+        """Let the model go."""
+        await self.backend.close()
+
+    async def list_models(self) -> list[str]:
+        """Return the names of the models that can be asked."""
+        return await self.backend.list_models()
+
+    async def complete(self, request: Request) -> Response:
+        """Answer a request for a chat completion."""
+        chat = parse_chat((await read_body(request)).values)
+        guard = AnswerGuard(self.service, chat, read_threshold(request.headers, self.settings))
         if chat.stream:
             guard.refuse_crowd()
-        await images.open_all(chat)
+        await self.images.open_all(chat)
         if chat.stream:
-            return EventStream(await until_gone(request, begin_stream(backend, chat, guard, settings)))
-        return JSONResponse(await until_gone(request, answer_whole(backend, chat, guard)))
-
-    return router
+            begun = await until_gone(request, begin_stream(self.backend, chat, guard, self.settings))
+            return EventStream(begun)
+        return JSONResponse(await until_gone(request, answer_whole(self.backend, chat, guard)))
 
 
 async def answer_whole(backend: Backend, chat: ChatRequest, guard: AnswerGuard) -> dict[str, Any]:
@@ -120,37 +137,3 @@ async def _wait_until_gone(request: Request) -> None:
     """Return when the client goes away; the body has been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def read_body(data: bytes) -> Any:
-    """Return the JSON in a request.
-
-    Raises:
-        ApiError: When it is none.
-    """
-    try:
-        return parse_json(data.decode("utf-8"), "the request", "send a JSON object")
-    except UnicodeDecodeError:
-        raise ApiError(400, "the request is not UTF-8; send a JSON object in UTF-8") from None
-    except InputError as error:
-        raise ApiError(400, str(error)) from None
-
-
-def read_threshold(request: Request, settings: ServerSettings) -> float | None:
-    """Return the threshold that a request asks for in `X-Guard-Threshold`; None where it asks for none.
-
-    Raises:
-        ApiError: When it may not, or asks for something else than a threshold.
-    """
-    value = request.headers.get("x-guard-threshold")
-    if value is None:
-        return None
-    if not settings.allow_header_threshold:
-        raise ApiError(400, "this server does not let requests set a threshold; leave X-Guard-Threshold out")
-    try:
-        threshold = float(value)
-    except ValueError:
-        threshold = 0.0
-    if not 0 < threshold <= 1:
-        raise ApiError(400, "X-Guard-Threshold must be above 0 and at most 1")
-    return threshold

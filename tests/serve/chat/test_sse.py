@@ -46,7 +46,7 @@ def test_events_are_the_same_under_any_chunking(events, end, space, mark, noise,
     assert parse(stream, list(range(len(stream)))) == ["\n".join(texts) for texts in events]
 
 
-@given(content=st.recursive(st.none() | st.text() | st.integers(), lambda inner: st.dictionaries(st.text(), inner)))
+@given(content=st.none() | st.text() | st.dictionaries(st.text(max_size=5), st.text(), max_size=3))
 def test_what_is_written_is_read(content):
     event = {"content": content}
     (data,) = parse(render_event(event), [])
