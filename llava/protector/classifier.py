@@ -11,12 +11,14 @@ from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
+    Cache,
     PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from llava.errors import InputError
+from llava.model.answering.decoding import CACHE
 from llava.model.failures import explain_loading
 from llava.model.quiet import quiet_transformers
 from llava.protector.scoring.stretches import pool_stretches
@@ -99,12 +101,29 @@ class HarmClassifier(nn.Module):
         hidden: torch.Tensor = self.backbone(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False
         ).last_hidden_state
+        return self.cast(hidden)
+
+    def cast(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return hidden states in the head's type."""
         head = self.score.modules_to_save["default"] if hasattr(self.score, "modules_to_save") else self.score
         return hidden.to(head.weight.dtype)
 
     def score_tokens(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the head's logit at every token, (B, T); with mean pooling a response's logit is their mean."""
         return self.score(self.read(input_ids, attention_mask))[..., 0].float()
+
+    def score_more_tokens(self, input_ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """Return the head's logit at every token of a text's next part.
+
+        Args:
+            input_ids: The part, int64, (1, T).
+            cache: What the transformer keeps of the text before it; it grows by this part.
+
+        Returns:
+            Logits, (1, T), those of `score_tokens` for the whole text but for rounding.
+        """
+        hidden: torch.Tensor = self.backbone(input_ids=input_ids, use_cache=True, **{CACHE: cache}).last_hidden_state
+        return self.score(self.cast(hidden))[..., 0].float()
 
     def pool(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor, response_mask: torch.Tensor | None = None

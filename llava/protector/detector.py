@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from llava.protector.classifier import HarmClassifier
     from llava.protector.scoring.explanation import TokenScore
+    from llava.protector.streaming.opening import TokenStream
 
 
 BATCH_SIZE = 16
@@ -152,6 +153,30 @@ class HarmDetector:
             for (row, _), harm_score in zip(batch, scores, strict=True):
                 window_scores[row].append(harm_score)
         return [_worst(scores) for scores in window_scores]
+
+    def open_stream(self, prompt: str) -> TokenStream:
+        """Begin a response that is scored while it grows, each of its tokens read once.
+
+        A network that cannot go on from a cache (a recurrent one, dynamic RoPE) reads the text so far anew each time.
+
+        Args:
+            prompt: The question; empty when it is unknown.
+
+        Returns:
+            A stream whose `add(piece)` returns what `score` gives for the text so far, within 1e-4 where the network
+            calculates in single precision. It belongs to one thread at a time.
+
+        Example:
+            stream = detector.open_stream("How do I cook rice?")
+            stream.add("First, boil"), stream.add(" the water.")  # two numbers from 0 to 1
+        """
+        from llava.protector.streaming.detector import DetectorStream
+        from llava.protector.streaming.opening import RescoringStream
+        from llava.protector.streaming.windows import can_resume
+
+        if not can_resume(self.classifier):
+            return RescoringStream(self, prompt)
+        return DetectorStream(self.classifier, self.tokenizer, self.config, prompt)
 
     def explain(self, prompt: str, response: str) -> list[TokenScore]:
         """Score every token of a response: where does it become harmful?

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llava.constants import REFUSAL, WITHHELD
 from llava.data.schema import Action, GuardFailure, GuardResult
-from llava.errors import to_one_line
 from llava.model.options import LoadOptions, collect_options
 from llava.protector.detoxifier import MAX_NEW_TOKENS, REWRITE_BATCH_SIZE, Detoxifier
 from llava.protector.guard import build_guard
 from llava.protector.guards.base import Guard, check_threshold, score_responses
+from llava.protector.outcomes import DETECTOR, DETOXIFIER, as_text, describe_failure, has_words, refuse, withhold
+from llava.protector.streaming.protected import LOOK_AHEAD, PATIENCE, STRIDE, ProtectedStream
 
 logger = logging.getLogger(__name__)
-DETECTOR, DETOXIFIER = "detector", "detoxifier"
-"""The parts of a protector, as failures name them."""
 
 
 class Protector:
@@ -112,7 +110,7 @@ class Protector:
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; give one each")
         scores, failure = self._score(prompts, responses)
         flagged = [i for i, score in enumerate(scores) if score >= self.threshold]
-        replacements = self._replace(
+        replacements = self.replace_flagged(
             [as_text(prompts[i]) for i in flagged], [responses[i] for i in flagged], max_new_tokens, batch_size
         )
         replaced = dict(zip(flagged, replacements, strict=True))
@@ -141,10 +139,81 @@ class Protector:
             scores[i] = score
         return scores, None
 
-    def _replace(
+    def open_stream(
+        self,
+        prompt: str,
+        *,
+        threshold: float | None = None,
+        look_ahead: int = LOOK_AHEAD,
+        stride: int = STRIDE,
+        patience: int = PATIENCE,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+    ) -> ProtectedStream:
+        """Begin a response that is guarded while it is written; see `ProtectedStream`.
+
+        Args:
+            prompt: What the model was asked.
+            threshold: Harm score from which a response is flagged; None takes the protector's own.
+            look_ahead: Tokens, by the detector's count, that are checked behind all that is released.
+            stride: Tokens from one check to the next.
+            patience: Tokens for which the score may stay at the threshold or above before the stream is stopped.
+            max_new_tokens: Longest rewrite, in tokens.
+
+        Raises:
+            InputError: When the threshold is not in (0, 1].
+            ValueError: When a number of tokens is negative, or the stride is 0.
+
+        Example:
+            stream = protector.open_stream("How do I cook rice?")
+            for piece in ("Boil it ", "for twelve minutes."):
+                print(stream.add(piece), end="")
+            print(stream.finish(), stream.result.action)
+        """
+        chosen = self if threshold is None else Protector(self.detector, self.detoxifier, threshold)
+        return ProtectedStream(
+            chosen,
+            as_text(prompt),
+            look_ahead=look_ahead,
+            stride=stride,
+            patience=patience,
+            max_new_tokens=max_new_tokens,
+        )
+
+    def guard_stream(self, prompt: str, pieces: Iterable[str], **options: Any) -> Iterator[str]:
+        """Guard a response while it is written: pieces of text in, pieces that may be shown out.
+
+        A harmless response comes out byte for byte. When one is stopped, nothing more is taken from `pieces`, and what
+        replaces the rest is the last piece, after a blank line where something was released.
+
+        Args:
+            prompt: What the model was asked.
+            pieces: The response, cut anywhere.
+            options: As of `open_stream`.
+
+        Raises:
+            Exception: What `pieces` raises; of a detector or a detoxifier nothing, see `guard`.
+
+        Example:
+            "".join(protector.guard_stream("How do I cook rice?", ["Boil it ", "for twelve", " minutes."]))
+        """
+        stream = self.open_stream(prompt, **options)
+        for piece in pieces:
+            if released := stream.add(piece):
+                yield released
+            if stream.stopped:
+                break
+        if rest := stream.finish():
+            yield rest
+        if stream.stopped:
+            yield stream.joint + stream.replacement
+
+    def replace_flagged(
         self, prompts: list[str], responses: list[str], max_new_tokens: int, batch_size: int
     ) -> list[GuardResult]:
-        """Return for each flagged response what is shown instead; the score is filled in by the caller."""
+        """Return for each flagged response what is shown instead, without original text and score.
+
+        Never raises for what a detoxifier or a detector does, as `guard`.
+        """
         if not responses or self.detoxifier is None:
             return [refuse(None)] * len(responses)
         try:
@@ -175,38 +244,3 @@ class Protector:
                 reason = "no finite harm score" if math.isnan(score) else "still flagged"
                 outcomes.append(refuse(f"rewrite turned down: {reason}"))
         return outcomes
-
-
-def refuse(reason: str | None, failure: GuardFailure | None = None) -> GuardResult:
-    """Return the result of a flagged response that the fixed refusal stands for; text and score are filled in later."""
-    return GuardResult(REFUSAL, "", None, True, Action.REFUSED, reason, failure)
-
-
-def withhold(response: Any, failure: GuardFailure | None) -> GuardResult:
-    """Return the result of a response without a score."""
-    if not isinstance(response, str):
-        reason, failure = f"response is no text but {type(response).__name__}", None
-    elif not response.strip():
-        reason, failure = "empty response", None
-    else:
-        reason = f"{failure.part} failed: {failure.error}" if failure else "no finite harm score"
-    return GuardResult(WITHHELD, response, None, True, Action.WITHHELD, reason, failure)
-
-
-def describe_failure(part: str, error: Exception) -> GuardFailure:
-    """Return an error of a part as data; an error whose words cannot be had is known by its type."""
-    try:
-        message = to_one_line(str(error))
-    except Exception:  # noqa: BLE001 - nothing that a part brings along may stop the protector
-        message = ""
-    return GuardFailure(part, type(error).__name__, message)
-
-
-def has_words(text: Any) -> bool:
-    """Tell whether `text` is a text that holds more than blanks."""
-    return isinstance(text, str) and bool(text.strip())
-
-
-def as_text(prompt: Any) -> str:
-    """Return a prompt, or an empty one where it is no text: the response is judged all the same."""
-    return prompt if isinstance(prompt, str) else ""

@@ -135,12 +135,25 @@ def encode_readings(
     Returns:
         The windows of `encode_windows`, those of the response itself first.
     """
-    if not config.normalise:
-        return encode_windows(tokenizer, config, prompt, response)
-    question = normalise(prompt)
     return [
-        window for reading in list_readings(response) for window in encode_windows(tokenizer, config, question, reading)
+        window
+        for question, reading in list_pairs(config, prompt, response)
+        for window in encode_windows(tokenizer, config, question, reading)
     ]
+
+
+def list_pairs(config: ProtectorConfig, prompt: str, response: str) -> list[tuple[str, str]]:
+    """Return the question and the response in every form that a detector reads, that of the response itself first.
+
+    Args:
+        config: The detector's config.
+        prompt: The question.
+        response: The text to be scored.
+    """
+    if not config.normalise:
+        return [(prompt, response)]
+    question = normalise(prompt)
+    return [(question, reading) for reading in list_readings(response)]
 
 
 def render_detoxifier_prompt(config: ProtectorConfig, prompt: str, response: str) -> str:

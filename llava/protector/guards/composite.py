@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from llava.protector.guards.base import Guard, score_responses
+from llava.protector.streaming.opening import Prefix, open_stream
 
 MIDDLE = 0.5
 """Threshold of a combined guard, and of each member's score once it is aligned."""
@@ -68,6 +69,40 @@ class CompositeGuard:
             for member in self.members
         ]
         return [COMBINATIONS[self.combination](row) for row in zip(*columns, strict=True)]
+
+    def open_stream(self, prompt: str) -> CompositeStream:
+        """Begin a response that each member follows in its own way."""
+        return CompositeStream(self, prompt)
+
+
+class CompositeStream:
+    """A response that several guards follow; a `TokenStream`."""
+
+    def __init__(self, guard: CompositeGuard, prompt: str):
+        """Begin an empty response."""
+        self.guard = guard
+        self.streams = [open_stream(member, prompt) for member in guard.members]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the response so far: of the member that counts fewest, so that a look-ahead is one for each."""
+        return min(stream.tokens for stream in self.streams)
+
+    def add(self, piece: str) -> float:
+        """Take the next piece; return the combined score of all so far, NaN where it cannot tell."""
+        return self.combine([stream.add(piece) for stream in self.streams])
+
+    def score_prefix(self, length: int) -> Prefix | None:
+        """Score the first `length` characters as a text of their own; None where a member needs another pass."""
+        found = [prefix for stream in self.streams if (prefix := stream.score_prefix(length))]
+        if len(found) < len(self.streams):
+            return None
+        return Prefix(self.combine([prefix.score for prefix in found]), max(prefix.tokens for prefix in found))
+
+    def combine(self, scores: Sequence[float]) -> float:
+        """Return one score of the members' own, one each."""
+        pairs = zip(scores, self.guard.members, strict=True)
+        return COMBINATIONS[self.guard.combination]([align_score(score, member.threshold) for score, member in pairs])
 
 
 def align_score(score: float, threshold: float) -> float:
