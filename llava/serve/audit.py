@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 import traceback
@@ -15,6 +16,8 @@ from llava.serve.context import get_context
 
 AUDIT = logging.getLogger("mllm_protector.audit")
 ACCESS = logging.getLogger("mllm_protector.access")
+PLAIN_NAME = re.compile(r"[\w.:/@+-]{1,128}", re.ASCII)
+"""Names of models that are written down; another is no name, and may be a text."""
 DEEPEST_STACK = 8
 """Places of a stack that a line names."""
 
@@ -94,7 +97,7 @@ def write_decision(
         "event": "decision",
         "client": context.client,
         "route": route,
-        "model": model,
+        "model": model if model is None or PLAIN_NAME.fullmatch(model) else "other",
         "index": index,
         "score": result.harm_score,
         "threshold": threshold,
