@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from llava.errors import InputError
-from llava.files import parse_json
+from llava.files import parse_json, replace_surrogates
+from llava.protector.streaming.pieces import join_surrogates
 
 PLAIN_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 MOST_CALLS = 128
@@ -97,7 +98,7 @@ class CallAssembler:
 
     def list_calls(self) -> list[dict[str, Any]]:
         """Return the whole calls in their order."""
-        found = [clean_call(self._calls[number]) for number in sorted(self._calls)]
+        found = [clean_call(_join_characters(self._calls[number])) for number in sorted(self._calls)]
         return [call for call in found if call is not None]
 
     def _join(self, call: dict[str, Any], piece: Mapping[str, Any]) -> None:
@@ -111,6 +112,13 @@ class CallAssembler:
                 for name in ("name", "arguments", "input"):
                     if inner.get(name):
                         known[name] = known.get(name, "") + _to_text(inner[name])
+
+
+def _join_characters(value: Any) -> Any:
+    """Return a call whose texts, cut into pieces inside characters, are whole again."""
+    if isinstance(value, dict):
+        return {name: _join_characters(inner) for name, inner in value.items()}
+    return replace_surrogates(join_surrogates(value)) if isinstance(value, str) else value
 
 
 def _to_text(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from llava.constants import WITHHELD
 from llava.data.schema import Action, GuardFailure, GuardResult
-from llava.protector.protector import DETECTOR
+from llava.protector.outcomes import DETECTOR
 from llava.serve.chat.calls import CallAssembler, describe_call
 from llava.serve.chat.guarding import (
     CALL_FIELDS,

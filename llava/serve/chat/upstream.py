@@ -27,6 +27,8 @@ MOST_ERROR_BYTES = 64 << 10
 """Size of an error that is read for its words."""
 BUSY_STATUS = (408, 409, 425, 429, 503)
 """The upstream may take the same request later."""
+SURROGATE = "\\ud"
+"""How JSON spells half of a character beyond the basic plane."""
 DEFAULT_PATH = "/v1"
 
 
@@ -173,15 +175,19 @@ class Upstream:
             return ApiError(status, words, kind=kind or fallback, headers=headers, **named)
         return self._broken(words)
 
-    def parse(self, text: str) -> dict[str, Any]:
+    def parse(self, text: str, *, halves: bool = False) -> dict[str, Any]:
         """Return the object that the upstream sent.
+
+        Args:
+            text: JSON.
+            halves: Whether half surrogate pairs stay: a character may be cut in two by the end of a piece.
 
         Raises:
             ApiError: When it is none, or an error.
         """
         try:
-            body = parse_json(text, "its answer", "")
-        except InputError:
+            body = json.loads(text) if halves and SURROGATE in text.lower() else parse_json(text, "its answer", "")
+        except (ValueError, RecursionError):  # InputError is a ValueError
             raise self._broken("its answer is not valid JSON") from None
         if not isinstance(body, dict):
             raise self._broken("its answer is no object")
@@ -226,11 +232,11 @@ class UpstreamStream:
                 for data in parser.feed(piece):
                     if data.strip() == DONE:
                         return
-                    yield self._upstream.parse(data)
+                    yield self._upstream.parse(data, halves=True)
             for data in parser.finish():
                 if data.strip() == DONE:
                     return
-                yield self._upstream.parse(data)
+                yield self._upstream.parse(data, halves=True)
         except LongEventError as error:
             raise self._upstream.explain(error) from None
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
