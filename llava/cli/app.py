@@ -47,7 +47,7 @@ PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_
 for _command in (
     *(evaluate.generate, evaluate.score, evaluate.report, evaluate.compare),
     *(protect.detect, protect.detoxify, protect.calibrate, protect.guard_bench),
-    *(models.merge, models.convert),
+    *(models.merge, models.convert, models.export),
     *(serve.serve, machine.quickstart, machine.doctor),
 ):
     app.command(cls=CheckedCommand)(_command)

@@ -8,12 +8,14 @@ import json
 import logging
 from collections.abc import Iterator
 
+import httpx
+
 from llava import Protector
 from llava.serve.app import build_app
 from llava.serve.audit import JsonFormatter
 from llava.serve.service import GuardService
 from llava.serve.settings import ServerSettings
-from tests.serve.chat.live import Live, WordGuard, serve_app
+from tests.serve.chat.live import WordGuard, serve_app
 
 SAFE, HARMFUL = "Boil the water.", "This is poison."
 FAILING = "This must fail."
@@ -37,15 +39,22 @@ class Writer:
         return [self.text] * len(responses)
 
 
+class Live:
+    """A server that answers, and the service behind it where it is in this process."""
+
+    def __init__(self, url: str, service: GuardService | None = None):
+        self.url = url
+        self.service = service
+        self.http = httpx.Client(base_url=url, timeout=60, trust_env=False)
+
+
 @contextlib.contextmanager
 def serve_guard(guard: object = None, writer: object = None, **settings: object) -> Iterator[Live]:
-    """Run the routes of a guard; gives what asks them, with the service as an attribute."""
+    """Run the routes of a guard; gives what asks them."""
     chosen = ServerSettings(**settings)
     service = GuardService(Protector(guard or WordGuard(), writer), chosen)
     with serve_app(build_app(chosen, service)) as url:
-        live = Live(url)
-        live.service = service
-        yield live
+        yield Live(url, service)
 
 
 @contextlib.contextmanager
