@@ -26,6 +26,8 @@ class Backend(Protocol):
 
     name: str
     """What messages and logs call it."""
+    sees_images: bool
+    """Whether it wants the images of a request decoded; else they are checked and let go."""
 
     async def start(self) -> None:
         """Get ready; `InputError` says why it cannot."""

@@ -57,7 +57,7 @@ def describe_call(call: Mapping[str, Any], tool_names: Collection[str]) -> str:
 
     Example:
         >>> describe_call({"name": "f", "arguments": '{"city": "\\\\u0042onn", "days": 3}'}, {"f"})
-        'city\\nBonn'
+        'city\\nBonn\\ndays'
     """
     inner = call.get("function") or call.get("custom") or call
     said = [] if inner["name"] in tool_names else [inner["name"]]

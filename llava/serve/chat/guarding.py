@@ -94,13 +94,17 @@ class AnswerGuard:
         )
 
     def refuse_crowd(self) -> None:
-        """Turn a request for a stream away before a model begins to work on what nobody could guard.
+        """Turn a request away before a model begins to work on what nobody could guard.
 
         Raises:
-            BusyError: When too many streams are open.
+            BusyError: When too many streams are open, or too many texts wait.
         """
+        limit = self.service.settings.queue_limit
+        if self.service.pending >= limit and not self.service.settings.fail_open:
+            self.service.metrics.turned_away.labels("queue").inc()
+            raise BusyError(f"more than {limit} texts wait for the guard; come back later", RETRY_SECONDS)
         most = self.service.settings.max_streams
-        if self.service.open_streams + self.request.choices > most:
+        if self.request.stream and self.service.open_streams + self.request.choices > most:
             self.service.metrics.turned_away.labels("streams").inc()
             raise BusyError(f"more than {most} guarded streams at a time; come back later", RETRY_SECONDS)
 

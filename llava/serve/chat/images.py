@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DATA_URI = re.compile(r"data:(?P<type>image/[\w.+-]{1,32})?(?:;[\w.=+-]{1,64})*;base64,", re.IGNORECASE | re.ASCII)
 FETCH_SECONDS = 15.0
 """Seconds that an image may take to be fetched, redirects and look-ups included."""
+MOST_DECODED = 2
+"""Images that are decoded at a time; one of the largest takes 150 MB."""
 MOST_REDIRECTS = 3
 TUNNELS = tuple(
     ipaddress.ip_network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")
@@ -75,9 +77,14 @@ class ImageReader:
         """
         self.settings = settings
         self.may_connect = may_connect
+        self.room = asyncio.Semaphore(MOST_DECODED)
 
-    async def open_all(self, request: ChatRequest) -> None:
+    async def open_all(self, request: ChatRequest, *, keep: bool = True) -> None:
         """Open every image of a request, in place; an address becomes a data URI, so that no upstream fetches it.
+
+        Args:
+            request: The request.
+            keep: Whether the decoded images are wanted; else each is let go once it is known to be one.
 
         Raises:
             ApiError: When there are too many, one is none or too large, or may not be fetched.
@@ -86,9 +93,10 @@ class ImageReader:
         if len(images) > self.settings.max_images:
             raise ApiError(400, f"{len(images)} images, more than the {self.settings.max_images} that are taken")
         for place, part in enumerate(images):
-            await self._open(part, f"image {place + 1}")
+            image = await self._open(part, f"image {place + 1}")
+            part.image = image if keep else None
 
-    async def _open(self, part: ImagePart, name: str) -> None:
+    async def _open(self, part: ImagePart, name: str) -> Image:
         """Open one image."""
         url = part.url
         if url[:5].lower() == "data:":
@@ -98,7 +106,8 @@ class ImageReader:
         else:
             data, kind = await self._fetch(url, name)
             part.holder["url"] = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-        part.image = await asyncio.to_thread(decode, data, name)
+        async with self.room:
+            return await asyncio.to_thread(decode, data, name)
 
     def _read_data_uri(self, url: str, name: str) -> bytes:
         """Return the bytes in a data URI."""

@@ -54,6 +54,8 @@ class InProcessModel:
     guard before a server that batches.
     """
 
+    sees_images = True
+
     def __init__(self, model: MultimodalModel, name: str, *, max_new_tokens: int = 256, queue_limit: int = 64):
         """Take a loaded model.
 
@@ -70,6 +72,7 @@ class InProcessModel:
         self.created = int(time.time())
         self.under_way = 0
         self.closed = False
+        self.streams: set[WrittenStream] = set()
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
     async def start(self) -> None:
@@ -78,6 +81,8 @@ class InProcessModel:
     async def close(self) -> None:
         """Take no more requests; whoever writes ends at the next token."""
         self.closed = True
+        for stream in list(self.streams):
+            await stream.aclose()
         self.thread.shutdown(wait=False, cancel_futures=True)
 
     async def list_models(self) -> list[str]:
@@ -121,7 +126,9 @@ class InProcessModel:
         try:
             inputs = await asyncio.to_thread(encode_conversation, self.model, request.turns)
             room = self._find_room(inputs["input_ids"].shape[1], request.max_tokens or self.max_new_tokens)
-            return WrittenStream(self, request, inputs, room)
+            stream = WrittenStream(self, request, inputs, room)
+            self.streams.add(stream)
+            return stream
         except BaseException:
             self.under_way -= 1
             raise
@@ -198,6 +205,7 @@ class WrittenStream:
         """Write no more at all."""
         if not self.closed:
             self.closed = True
+            self.owner.streams.discard(self)
             self.owner.under_way -= 1
         for index in range(self.request.choices):
             self.drop(index)

@@ -67,9 +67,8 @@ class Chat:
         """Answer a request for a chat completion."""
         chat = parse_chat((await read_body(request)).values)
         guard = AnswerGuard(self.service, chat, read_threshold(request.headers, self.settings))
-        if chat.stream:
-            guard.refuse_crowd()
-        await self.images.open_all(chat)
+        guard.refuse_crowd()
+        await self.images.open_all(chat, keep=self.backend.sees_images)
         if chat.stream:
             begun = await until_gone(request, begin_stream(self.backend, chat, guard, self.settings))
             return EventStream(begun)

@@ -80,7 +80,9 @@ class StreamedAnswer:
             if self.request.include_usage:
                 yield self._render([], await self._find_usage())
         except ApiError as error:
-            # The status has gone out long since; clients know an error by its name in an event.
+            # The status has gone out long since; clients know an error by its name in an event, and read no further.
+            if self.request.include_usage:
+                yield self._render([], self._count_usage())
             yield render_event(error.to_dict())
         except Exception:  # a defect of ours: nothing more leaves, and the client sees a clean end
             logger.exception("a guarded stream failed")
@@ -193,6 +195,10 @@ class StreamedAnswer:
                 for chunk in await self._take(deadline):
                     self.pieces += bool(chunk.get("choices"))
                     self._note(chunk)
+        return self._count_usage()
+
+    def _count_usage(self) -> dict[str, Any]:
+        """Return what is known of the tokens that the answer took, or an estimate that says that it is one."""
         if self.usage and self.usage.get("completion_tokens") is not None:
             return self.usage
         # Most servers send a token a piece, and a token has about four letters.

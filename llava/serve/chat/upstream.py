@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ BUSY_STATUS = (408, 409, 425, 429, 503)
 """The upstream may take the same request later."""
 SURROGATE = "\\ud"
 """How JSON spells half of a character beyond the basic plane."""
+PLAIN_NAME = re.compile(r"[\w.\[\]-]{1,64}", re.ASCII)
 DEFAULT_PATH = "/v1"
 
 
@@ -38,6 +40,8 @@ class Upstream:
     The client's headers stay here: its key is for this server, and the upstream gets the operator's own. Nothing is
     sent twice: whether a request is to be repeated its client knows best.
     """
+
+    sees_images = False
 
     def __init__(self, url: str, key: str | None = None, *, seconds: float = 600.0):
         """Prepare; nothing is sent yet.
@@ -125,7 +129,8 @@ class Upstream:
         """Send a request and return its answer, whose body is still to be read."""
         import httpx
 
-        content = None if body is None else json.dumps(body).encode()
+        # With images a request has megabytes, which other requests need not wait for.
+        content = None if body is None else await asyncio.to_thread(render_json, body)
         headers = {} if body is None else {"Content-Type": "application/json"}
         try:
             request = self._http.build_request(method, self.address.join(door), content=content, headers=headers)
@@ -169,10 +174,9 @@ class Upstream:
         after = answer.headers.get("retry-after", "")
         headers = {"Retry-After": after} if status in BUSY_STATUS and after.isascii() and after.isprintable() else {}
         if 400 <= status < 500 or status == 503:
-            kind = error.get("type") if status < 500 and isinstance(error.get("type"), str) else None
             fallback = BUSY if status == 429 else BROKEN if status == 503 else INVALID
-            named = {name: value for name in ("param", "code") if isinstance(value := error.get(name), str)}
-            return ApiError(status, words, kind=kind or fallback, headers=headers, **named)
+            named = {name: str(value) for name in ("type", "param", "code") if is_plain(value := error.get(name))}
+            return ApiError(status, words, kind=named.pop("type", fallback), headers=headers, **named)
         return self._broken(words)
 
     def parse(self, text: str, *, halves: bool = False) -> dict[str, Any]:
@@ -253,12 +257,22 @@ class UpstreamStream:
         await self._answer.aclose()
 
 
+def render_json(body: Any) -> bytes:
+    """Return a body as it is sent."""
+    return json.dumps(body).encode()
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether a value is a short name, as the fields of an error have them."""
+    return isinstance(value, str) and PLAIN_NAME.fullmatch(value) is not None
+
+
 def find_error(body: Any) -> dict[str, Any]:
     """Return the error object of an answer in whichever of its usual forms it comes.
 
     Example:
-        >>> find_error({"error": {"message": "no"}}), find_error({"detail": "no"}), find_error({"error": "no"})
-        ({'message': 'no'}, {'message': 'no'}, {'message': 'no'})
+        >>> find_error({"error": {"message": "no"}}), find_error({"error": "no"}), find_error({"detail": "no"})
+        ({'message': 'no'}, {'message': 'no'}, {'detail': 'no', 'message': 'no'})
     """
     inner = body.get("error", body) if isinstance(body, dict) else body
     if isinstance(inner, dict):

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import torch
@@ -60,8 +61,10 @@ class WordGuard:
 class Live:
     """An address that answers."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, service: GuardService, backend: Any):
         self.url = url
+        self.service = service
+        self.backend = backend
         self.http = httpx.Client(base_url=url, timeout=60, trust_env=False)
 
     def ask(self, text: str = "Hello.", **fields: object) -> httpx.Response:
@@ -130,9 +133,7 @@ def serve_chat(protector: object, backend: object, *, may_connect: object = None
     service = GuardService(protector, chosen)
     images = ImageReader(chosen, may_connect) if may_connect else None
     with serve_app(build_app(chosen, service, Chat(chosen, service, backend, images))) as url:
-        live = Live(url)
-        live.service, live.backend = service, backend
-        yield live
+        yield Live(url, service, backend)
 
 
 def before_upstream(url: str, **options: object) -> Upstream:
@@ -145,7 +146,7 @@ class UpstreamProcess:
 
     def __init__(self, folder: Path):
         self.place = folder / "port"
-        self.process = None
+        self.process: Any = None
         self.port = 0
         self.start()
 
