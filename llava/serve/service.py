@@ -16,7 +16,7 @@ from llava.data.schema import Action, GuardFailure, GuardResult
 from llava.protector.protector import DETECTOR, DETOXIFIER, Protector, as_text, describe_failure, has_words
 from llava.serve.audit import write_decision
 from llava.serve.batching import Batcher
-from llava.serve.errors import BusyError, OverloadedError
+from llava.serve.errors import BROKEN, ApiError, BusyError, OverloadedError
 from llava.serve.metrics import Metrics
 from llava.serve.parts import BatchedDetoxifier, BatchedGuard, rewrite_items, score_items
 from llava.serve.settings import REWRITE, Rule, ServerSettings
@@ -174,7 +174,10 @@ class GuardService:
 
         Raises:
             BusyError: When there are not enough left.
+            ApiError: When the server is ending.
         """
+        if self.stopping:
+            raise ApiError(503, "the server is ending", kind=BROKEN, code="ending", headers={"Retry-After": "5"})
         if self.pending and self.pending + count > self.settings.queue_limit:
             self.metrics.turned_away.labels("queue").inc()
             raise BusyError(f"{self.pending} texts wait for the guard; come back later", RETRY_SECONDS)

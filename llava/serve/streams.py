@@ -6,20 +6,50 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from llava.constants import WITHHELD
 from llava.data.schema import Action, GuardFailure, GuardResult
 from llava.protector.protector import DETECTOR, Protector, describe_failure, has_words
-from llava.serve.settings import REWRITE, Rule
-
-if TYPE_CHECKING:
-    from llava.serve.service import GuardService
+from llava.serve.batching import Batcher
+from llava.serve.settings import REWRITE, Rule, ServerSettings
 
 JOINT = "\n\n"
 """What stands between what was shown and what replaces the rest."""
 
 logger = logging.getLogger(__name__)
+
+
+class StreamOwner(Protocol):
+    """What a stream needs of the service that opened it."""
+
+    settings: ServerSettings
+    protector: Protector
+    detector: Batcher
+    detoxifier: Batcher | None
+
+    def build_protector(self, rule: Rule, deadline: float, rewrite: bool = True) -> Protector:
+        """Return a protector whose parts work through the common batches."""
+        ...
+
+    async def run_waiting(self, function: Any, *arguments: Any) -> Any:
+        """Run what waits for a batch in a thread of its own."""
+
+    def count_streams(self, change: int) -> None:
+        """Count a stream that begins or ends."""
+
+    def record(
+        self,
+        result: GuardResult,
+        route: str,
+        model: str | None,
+        rule: Rule,
+        *,
+        prompt: str = "",
+        unseen: Sequence[str] = (),
+        index: int = 0,
+    ) -> None:
+        """Count a decision and write its audit line."""
 
 
 class GuardedStream:
@@ -34,7 +64,7 @@ class GuardedStream:
 
     def __init__(
         self,
-        service: GuardService,
+        service: StreamOwner,
         prompt: str,
         rule: Rule,
         route: str,
@@ -139,11 +169,11 @@ class GuardedStream:
     async def _decide(self, found: GuardResult, released: str) -> None:
         """Take over what the protector's stream decided, with a rewrite where the rule asks for one."""
         if found.action is Action.WITHHELD and has_words("".join(self.received)):
-            self._fail(found.failure or GuardFailure(DETECTOR, "NoScore", "no finite harm score"), released)
+            await self._fail(found.failure or GuardFailure(DETECTOR, "NoScore", "no finite harm score"), released)
             return
         self.decided, self.substitute = found, str(self.inner.replacement or "")
         if found.action is Action.REFUSED and self.rule.action == REWRITE and self.service.detoxifier is not None:
-            rewritten = await self._rewrite()
+            rewritten = await self._judge_whole()
             if rewritten.action is Action.REWRITTEN:
                 self.substitute = rewritten.text
                 whole = released + (JOINT if released else "") + rewritten.text
@@ -151,14 +181,14 @@ class GuardedStream:
             else:
                 self.decided = replace(found, reason=rewritten.reason, failure=rewritten.failure)
 
-    async def _rewrite(self) -> GuardResult:
+    async def _judge_whole(self) -> GuardResult:
         """Return what the protector makes of all that came, through the common batches."""
         service = self.service
         protector = service.build_protector(self.rule, time.monotonic() + service.settings.guard_timeout)
         text = "".join(self.received)
         (result,) = await service.run_waiting(protector.guard, [self.prompt], [text], service.settings.max_new_tokens)
-        rewritten: GuardResult = result
-        return rewritten
+        judged: GuardResult = result
+        return judged
 
     async def _call(self, step: Callable[[], Any]) -> Any:
         """Run a step in the detector's thread; a failure decides."""
@@ -166,14 +196,18 @@ class GuardedStream:
             return await self.service.detector.call(step, self.service.settings.guard_timeout)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong, the response must not be shown
             logger.warning("the guard failed at a stream (%s)", type(error).__name__)
-            self._fail(describe_failure(DETECTOR, error), self.released)
+            await self._fail(describe_failure(DETECTOR, error), self.released)
         return None
 
-    def _fail(self, failure: GuardFailure, released: str) -> None:
+    async def _fail(self, failure: GuardFailure, released: str) -> None:
         """Decide about a response that could not be judged to its end."""
         text = "".join(self.received)
         if self.service.settings.fail_open:
-            self.decided = pass_unjudged(text, failure)
+            # The stream may have failed at a text that it was about to stop.
+            whole = await self._judge_whole()
+            flagged = whole.harm_score is not None and whole.flagged
+            self.decided = whole if flagged else pass_unjudged(text, failure)
+            self.substitute = whole.text if flagged else ""
             return
         whole = released + (JOINT if released else "") + WITHHELD
         reason = f"{failure.part} failed: {failure.error}"

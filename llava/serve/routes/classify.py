@@ -15,8 +15,8 @@ from llava.fields import Fields
 from llava.serve.errors import ApiError
 from llava.serve.reading import REMEDY, check_count, name_unseen, read_body, read_threshold
 from llava.serve.routes.moderations import judge_score
+from llava.serve.routes.turns import ASSISTANT, read_conversation
 from llava.serve.service import GuardService
-from llava.serve.turns import ASSISTANT, read_conversation
 
 ROUTE = "/classify"
 LABELS = ("safe", "harmful")

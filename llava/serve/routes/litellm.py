@@ -13,13 +13,13 @@ from llava.constants import REFUSAL
 from llava.data.schema import Action, GuardResult
 from llava.fields import Fields
 from llava.protector.guards.base import check_threshold
-from llava.serve.call_memory import Answer, Call, CallMemory
 from llava.serve.context import get_context
 from llava.serve.errors import ApiError
 from llava.serve.reading import check_count, list_items, name_unseen, read_body, read_threshold
+from llava.serve.routes.call_memory import Answer, Call, CallMemory
+from llava.serve.routes.turns import ASSISTANT, Turn, read_calls, read_conversation
 from llava.serve.service import GuardService
 from llava.serve.settings import BLOCK
-from llava.serve.turns import ASSISTANT, Turn, read_calls, read_conversation
 
 ROUTE = "/beta/litellm_basic_guardrail_api"
 BLOCKED, CHANGED, NONE = "BLOCKED", "GUARDRAIL_INTERVENED", "NONE"

@@ -13,8 +13,8 @@ from llava.data.schema import Action, GuardResult
 from llava.fields import Fields
 from llava.serve.errors import ApiError
 from llava.serve.reading import REMEDY, check_count, name_unseen, read_body, read_threshold, to_json_score
+from llava.serve.routes.turns import read_content
 from llava.serve.service import GuardService, is_failed_open
-from llava.serve.turns import read_content
 
 ROUTE = "/v1/moderations"
 SCORED = ("harassment", "hate", "illicit", "self-harm", "sexual", "violence")

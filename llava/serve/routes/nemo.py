@@ -11,8 +11,8 @@ from llava.data.schema import GuardResult
 from llava.serve.errors import ApiError
 from llava.serve.reading import check_count, name_unseen, read_body, read_threshold
 from llava.serve.routes.moderations import judge_score
+from llava.serve.routes.turns import ASSISTANT, Turn, read_conversation
 from llava.serve.service import GuardService, is_failed_open
-from llava.serve.turns import ASSISTANT, Turn, read_conversation
 
 ROUTE = "/v1/guardrail/checks"
 INPUT, OUTPUT = "mllm-protector input", "mllm-protector output"

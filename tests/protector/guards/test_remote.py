@@ -18,9 +18,9 @@ from llava import Protector, build_guard
 from llava.data.schema import Action
 from llava.errors import InputError
 from llava.protector.detector import HarmDetector
-from llava.protector.export import export_detector
 from llava.protector.guard import check_guard, identify_guard
 from llava.protector.guards.base import Guard
+from llava.protector.guards.export import export_detector
 from llava.protector.guards.remote import RemoteGuardError, parse_remote
 from tests.serve.chat.live import WordGuard
 from tests.serve.support import FAILING, HARMFUL, SAFE, serve_guard

@@ -10,7 +10,7 @@ from llava.cli.app import main
 from llava.constants import DETECTOR_TEMPLATES
 from llava.errors import InputError
 from llava.protector.detector import HarmDetector
-from llava.protector.export import export_detector
+from llava.protector.guards.export import export_detector
 from llava.protector.merge import merge_adapter
 from tests.tiny_adapters import build_detector_adapter
 
