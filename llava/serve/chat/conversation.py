@@ -55,6 +55,29 @@ def encode_conversation(model: MultimodalModel, turns: tuple[Turn, ...]) -> dict
     }
 
 
+def find_room(model: MultimodalModel, length: int, wanted: int) -> int:
+    """Return how many tokens an answer may have.
+
+    Args:
+        model: The model.
+        length: Tokens of the prompt.
+        wanted: Longest answer that is asked for, in tokens.
+
+    Raises:
+        ApiError: When the prompt alone is too long.
+    """
+    most = model.context_length
+    if most is None or model.model.config.is_encoder_decoder:
+        return wanted
+    if length >= most:
+        raise ApiError(
+            400,
+            f"a prompt of {length} tokens does not fit into the {most} positions of the model; shorten it",
+            code="context_length_exceeded",
+        )
+    return min(wanted, most - length)
+
+
 def render_conversation(model: MultimodalModel, turns: tuple[Turn, ...]) -> str:
     """Return the prompt of a conversation, ending where the next answer begins.
 

@@ -117,7 +117,7 @@ class InProcessModel:
         Raises:
             ApiError: When the request asks for what the model cannot do.
         """
-        from llava.serve.chat.conversation import encode_conversation
+        from llava.serve.chat.conversation import encode_conversation, find_room
 
         self._refuse_unsupported(request)
         if self.under_way >= self.queue_limit:
@@ -125,7 +125,7 @@ class InProcessModel:
         self.under_way += 1
         try:
             inputs = await asyncio.to_thread(encode_conversation, self.model, request.turns)
-            room = self._find_room(inputs["input_ids"].shape[1], request.max_tokens or self.max_new_tokens)
+            room = find_room(self.model, inputs["input_ids"].shape[1], request.max_tokens or self.max_new_tokens)
             stream = WrittenStream(self, request, inputs, room)
             self.streams.add(stream)
             return stream
@@ -144,19 +144,6 @@ class InProcessModel:
                 continue
             shown = name if name.isidentifier() and len(name) < 64 else "a field"
             raise ApiError(400, f"'{shown}' is not supported by a model in this process; leave it out", param=shown)
-
-    def _find_room(self, length: int, wanted: int) -> int:
-        """Return how many tokens an answer to a prompt of `length` tokens may have."""
-        most = self.model.context_length
-        if most is None or self.model.model.config.is_encoder_decoder:
-            return wanted
-        if length >= most:
-            raise ApiError(
-                400,
-                f"a prompt of {length} tokens does not fit into the {most} positions of the model; shorten it",
-                code="context_length_exceeded",
-            )
-        return min(wanted, most - length)
 
 
 class WrittenStream:
