@@ -33,7 +33,7 @@ def export(
     config: Config = None,
 ) -> None:
     """Write a detector in the form that vLLM's classify serves, and check that the scores are the same."""
-    from llava.protector.export import export_detector
+    from llava.protector.guards.export import export_detector
 
     typer.echo(export_detector(detector, output, base=detector_base, tolerance=tolerance, dtype=dtype))
 

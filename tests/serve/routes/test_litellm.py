@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llava.constants import REFUSAL
-from llava.serve.call_memory import Answer, CallMemory
+from llava.serve.routes.call_memory import Answer, CallMemory
 from tests.serve.chat.live import WordGuard
 from tests.serve.routes.test_classify import Reader
 from tests.serve.support import HARMFUL, SAFE, Writer, serve_guard
