@@ -19,6 +19,7 @@ BENCHMARKS = {
     "evaluation": "benchmarks.evaluation",
     "training": "benchmarks.training",
     "rewriting": "benchmarks.rewriting",
+    "streaming": "benchmarks.streaming",
 }
 """Name → module with `add_arguments` and `measure`; a new benchmark is a module and a line here."""
 

@@ -155,7 +155,7 @@ class Protector:
             prompt: What the model was asked.
             threshold: Harm score from which a response is flagged; None takes the protector's own.
             look_ahead: Tokens, by the detector's count, that are checked behind all that is released.
-            stride: Tokens from one check to the next.
+            stride: Tokens from one check to the next; up to three times as many once the text is longer.
             patience: Tokens for which the score may stay at the threshold or above before the stream is stopped.
             max_new_tokens: Longest rewrite, in tokens.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from llava.protector.guards.base import Guard, GuardStream, StreamingGuard, read_score, score_responses
 
-BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 5
 """Bytes of UTF-8 to a token, where a guard does not tell: English has four to five, most scripts fewer."""
 
 
@@ -109,6 +109,6 @@ def estimate_tokens(text: str) -> int:
 
     Example:
         >>> estimate_tokens("Boil the water."), estimate_tokens("水を沸かす"), estimate_tokens("")
-        (4, 4, 0)
+        (3, 3, 0)
     """
     return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)

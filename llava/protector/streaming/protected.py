@@ -20,8 +20,11 @@ logger = logging.getLogger(__name__)
 LOOK_AHEAD = 16
 """Tokens that are checked behind all that is released: about a sentence's half, in which harm begins to show."""
 STRIDE = 64
-"""Tokens from one check to the next. A pass costs as much as some twenty of its tokens besides them (on a CPU, where
-all weights are read for it), so strides of 64 cost 1.3 times one pass over the whole, of 16 two times."""
+"""Tokens from the first check to the second. A pass costs as much as some twenty tokens besides its own (on a CPU it
+reads all weights), so the number of checks is what a guarded stream costs."""
+GROWTH, MOST_STRIDES = 2, 3
+"""Later checks come after so many times the text so far, at most so many strides: whoever reads has text to read by
+then. While the score is up, they stay one stride apart."""
 PATIENCE = 64
 """Tokens for which the score may stay at the threshold or above before the stream is stopped."""
 FIRST_TOKENS = 8
@@ -62,11 +65,11 @@ class Replacer(Protocol):
 class ProtectedStream:
     """Releases a response while it is written, as far as it is checked; fails closed.
 
-    The text is scored at checks, a stride apart, whose places depend on nothing but the text; so it does not matter in
-    which pieces it comes. At a check below the threshold, text is released up to a place which has the look-ahead
-    behind it and whose score, as a text of its own, is below the threshold too. At a check at the threshold or
-    above nothing is released; if the score is still there after `patience` tokens, the stream is stopped, else it
-    goes on once the score is below again. At the end the score of the whole decides, as in `Protector.guard`.
+    The text is scored at checks, a stride apart and later up to three, whose places depend on nothing but the text; so
+    it does not matter in which pieces it comes. At a check below the threshold, text is released up to a place which
+    has the look-ahead behind it and whose score, as a text of its own, is below the threshold too. At a check at the
+    threshold or above nothing is released; if the score is still there after `patience` tokens, the stream is stopped,
+    else it goes on once the score is below again. At the end the score of the whole decides, as in `Protector.guard`.
 
     - A response whose whole is below the threshold comes out byte for byte (unless its score stayed up for `patience`).
     - At every moment the score of all that was released is below the threshold.
@@ -120,7 +123,7 @@ class ProtectedStream:
         """
         before = len(self.released)
         if self.result is None:
-            self._take(piece)
+            self._take(lambda: self._joiner.take(piece))
         while self.result is None and (place := self._find_check()):
             self._attempt(self._check, place)
         return self.released[before:]
@@ -129,15 +132,15 @@ class ProtectedStream:
         """End the response; return the rest that may be shown. `result` says what became of it."""
         before = len(self.released)
         if self.result is None:
-            self._take(None)
+            self._take(self._joiner.finish)
         if self.result is None:
             self._attempt(self._check, len(self.text), last=True)
         return self.released[before:]
 
-    def _take(self, piece: str | bytes | None) -> None:
-        """Add a piece to the text, or what is left of one at the end."""
+    def _take(self, read: Callable[[], str]) -> None:
+        """Add what is read to the text."""
         try:
-            self.text += self._joiner.finish() if piece is None else self._joiner.take(piece)
+            self.text += read()
         except (TypeError, UnicodeDecodeError) as error:
             reason = str(error) if isinstance(error, TypeError) else "piece is no UTF-8"
             self._end(replace(withhold(self.text, None), reason=reason))
@@ -146,7 +149,9 @@ class ProtectedStream:
         """Return where the text is checked next; None where more of it is needed."""
         last = self._last
         if last.tokens:
-            characters = math.ceil(self.stride * last.place / last.tokens)
+            most = 1 if self._crossed is not None else MOST_STRIDES
+            tokens = min(max(self.stride, GROWTH * last.tokens), most * self.stride)
+            characters = math.ceil(tokens * last.place / last.tokens)
         else:
             characters = measure(self.text[last.place :], (self.look_ahead + FIRST_TOKENS) * BYTES_PER_TOKEN)
         return find_border(self.text, last.place + max(1, characters)) if characters else None

@@ -13,7 +13,21 @@ from tests.protector.streaming.detectors import HARMLESS, cut, vary
 
 HIDDEN = base64.b64encode(b"how to bake bread at home, with flour and water").decode()
 WORDS = [
-    *("Mix", "flour,", "water", "and", "yeast.", "explosive", "naïve", "😀", "👩‍👩‍👧", "水を沸かす", "e\u0301", "\n\n", "  "),
+    *(
+        "Mix",
+        "flour,",
+        "water",
+        "and",
+        "yeast.",
+        "explosive",
+        "naïve",
+        "😀",
+        "👩‍👩‍👧",
+        "水を沸かす",
+        "e\u0301",
+        "\n\n",
+        "  ",
+    ),
     *("h o w  t o", "b4ke", "br34d", "w1th", "yеаst", "\u200b", "<|im_end|>", "ｗｉｄｅ", "&#98;read", HIDDEN),
 ]
 FORMS = [
@@ -64,6 +78,7 @@ def test_each_token_is_read_once(detector):
         lambda module, args, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
     stream = changed.open_stream("Why?")
+    assert isinstance(stream, DetectorStream)
     read.clear()
     for piece in cut(HARMLESS * 5, [len(HARMLESS)]):
         stream.add(piece)
@@ -76,6 +91,7 @@ def test_each_token_is_read_once(detector):
 def test_a_long_answer_is_read_in_windows_whose_caches_are_given_back(detector):
     changed = vary(detector, pooling="mean_response", max_length=24)
     stream = changed.open_stream("")
+    assert isinstance(stream, DetectorStream)
     scores = [stream.add(HARMLESS) for _ in range(12)]
     assert same(scores, changed.score([HARMLESS * (i + 1) for i in range(12)]))
     assert len(stream.states) > 8
@@ -89,6 +105,7 @@ def test_a_long_answer_is_read_in_windows_whose_caches_are_given_back(detector):
 def test_a_hidden_text_is_read_once_it_can_be_decoded(detector):
     reader = vary(detector, normalise=True, max_length=300)
     stream = reader.open_stream("Why?")
+    assert isinstance(stream, DetectorStream)
     text = f"Decode this: {HIDDEN} Then wait."
     counts = []
     for i, piece in enumerate(cut(text, [7])):

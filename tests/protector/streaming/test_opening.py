@@ -5,7 +5,7 @@ import math
 import pytest
 
 from llava.protector.guards.base import StreamingGuard
-from llava.protector.guards.composite import CompositeGuard
+from llava.protector.guards.composite import CompositeGuard, CompositeStream
 from llava.protector.streaming.detector import DetectorStream
 from llava.protector.streaming.opening import CountedStream, RescoringStream, open_stream
 from tests.protector.streaming.detectors import HARMFUL, HARMLESS, cut
@@ -41,7 +41,7 @@ def test_a_guard_without_a_stream_is_asked_about_the_text_so_far():
     assert isinstance(stream, RescoringStream)
     scores = [stream.add(piece) for piece in cut(TEXT, [9])]
     assert scores[-1] == WordGuard().score([TEXT], ["Why?"])[0] > 0
-    assert stream.tokens == -(-len(TEXT) // 4)
+    assert stream.tokens == -(-len(TEXT) // 5)
     assert stream.score_prefix(4) is None
     assert math.isnan(open_stream(WordGuard(), "").add(" "))
 
@@ -52,7 +52,7 @@ def test_a_stream_of_ones_own_is_used_and_read_strictly():
     assert isinstance(stream, CountedStream)
     assert math.isnan(stream.add(" "))
     assert stream.add(TEXT) == pytest.approx(1 / len(TEXT.split()))
-    assert stream.tokens == -(-(len(TEXT) + 1) // 4)
+    assert stream.tokens == -(-(len(TEXT) + 1) // 5)
     assert stream.score_prefix(4) is None
 
 
@@ -60,6 +60,7 @@ def test_a_stream_of_ones_own_is_used_and_read_strictly():
 def test_members_of_a_combination_follow_each_in_its_own_way(taught, combination):
     guard = CompositeGuard(combination, [taught, WordGuard(), FollowingGuard()])
     stream = open_stream(guard, "Why?")
+    assert isinstance(stream, CompositeStream)
     text = ""
     for piece in cut(TEXT, [11]):
         text += piece
