@@ -53,7 +53,7 @@ class AnswerGuard:
     @property
     def unseen(self) -> list[str]:
         """What came with the request and is not looked at."""
-        return ["image"] if self.request.images else []
+        return [*(["image"] if self.request.images else []), *(["tool"] if self.request.tool_names else [])]
 
     async def check(self, texts: Sequence[str], *, rewrite: bool) -> list[GuardResult]:
         """Guard whole texts.

@@ -17,7 +17,7 @@ from llava.serve.chat.images import ImageReader
 from llava.serve.chat.messages import ChatRequest, parse_chat
 from llava.serve.chat.streaming import StreamedAnswer
 from llava.serve.errors import ApiError
-from llava.serve.reading import read_body, read_threshold
+from llava.serve.reading import name_unseen, read_body, read_threshold
 from llava.serve.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ class Chat:
         await self.images.open_all(chat, keep=self.backend.sees_images)
         if chat.stream:
             begun = await until_gone(request, begin_stream(self.backend, chat, guard, self.settings))
-            return EventStream(begun)
-        return JSONResponse(await until_gone(request, answer_whole(self.backend, chat, guard)))
+            return EventStream(begun, name_unseen(guard.unseen))
+        whole = await until_gone(request, answer_whole(self.backend, chat, guard))
+        return JSONResponse(whole, headers=name_unseen(guard.unseen))
 
 
 async def answer_whole(backend: Backend, chat: ChatRequest, guard: AnswerGuard) -> dict[str, Any]:
@@ -97,10 +98,10 @@ async def begin_stream(
 class EventStream(StreamingResponse):
     """Sends an answer in pieces; when the client goes away, the model is stopped."""
 
-    def __init__(self, answer: StreamedAnswer):
+    def __init__(self, answer: StreamedAnswer, headers: dict[str, str]):
         """Take an answer that has begun."""
         # Proxies before this server must not collect the pieces.
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        headers = {**headers, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(answer.events(), media_type="text/event-stream", headers=headers)
         self.answer = answer
 

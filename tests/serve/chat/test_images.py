@@ -173,6 +173,7 @@ def test_through_the_server(upstream, shop):
         answer = live.http.post("/v1/chat/completions", json=with_images(data_uri()))
         (choice,) = answer.json()["choices"]
         assert choice["mllm_protector"]["not_inspected"] == ["image"]
+        assert answer.headers["x-guard-not-inspected"] == "image"
     assert upstream.log()[-1]["body"]["messages"][0]["content"][0]["image_url"]["url"] == data_uri()
     with serve_chat(
         Protector(WordGuard()), before_upstream(upstream.url), image_urls=True, may_connect=only_shop
