@@ -68,6 +68,7 @@ BOUNDS = {
     "max_images": Bounds(f"an integer from 0 to {MOST_PROCESSES}", 0, MOST_PROCESSES, whole=True),
     "max_new_tokens": _count(MOST_TOKENS),
     "max_streams": _count(MOST_ROWS),
+    "max_text_chars": _count(1 << 32),
     "max_texts": _count(MOST_ROWS),
     "num_processes": _count(MOST_PROCESSES),
     "port": Bounds("an integer from 0 (any free one) to 65535", 0, 65535, whole=True),

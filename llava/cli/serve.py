@@ -63,6 +63,7 @@ def serve(
     check_prompts: Annotated[bool, typer.Option(help="Judge what users write too, on the guardrail routes.")] = True,
     max_body_bytes: Annotated[int, typer.Option(help="Largest body of a request.")] = 20 << 20,
     max_texts: Annotated[int, typer.Option(help="Most texts in a request to a guardrail route.")] = 512,
+    max_text_chars: Annotated[int, typer.Option(help="Longest text that is judged, in characters.")] = 100_000,
     max_images: Annotated[int, typer.Option(help="Most images in a request.")] = 8,
     max_image_bytes: Annotated[int, typer.Option(help="Largest image, as a file.")] = 10 << 20,
     image_urls: Annotated[

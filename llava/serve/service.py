@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import math
 import time
@@ -90,8 +91,14 @@ class GuardService:
 
         Raises:
             BusyError: When too many texts wait.
+            ApiError: When a text is too long to be judged, or the server is ending.
         """
         rule = self.find_rule(route, model, threshold)
+        longest = self.settings.max_text_chars
+        if any(isinstance(response, str) and len(response) > longest for response in responses):
+            self.metrics.turned_away.labels("text").inc()
+            raise ApiError(413, f"a text of more than {longest:,} characters is not judged", code="text_too_long")
+        prompts = [as_text(prompt)[:longest] for prompt in prompts]
         try:
             with self.hold_places(len(responses)):
                 results = await self._guard(prompts, responses, rule, rewrite, max_new_tokens)
@@ -145,7 +152,8 @@ class GuardService:
         if self.open_streams >= self.settings.max_streams:
             self.metrics.turned_away.labels("streams").inc()
             raise BusyError(f"{self.open_streams} streams are under way; come back later", RETRY_SECONDS)
-        stream = GuardedStream(self, as_text(prompt), self.find_rule(route, model, threshold), route, model, unseen)
+        prompt = as_text(prompt)[: self.settings.max_text_chars]
+        stream = GuardedStream(self, prompt, self.find_rule(route, model, threshold), route, model, unseen)
         self.count_streams(1)
         await stream.open()
         return stream
@@ -203,7 +211,8 @@ class GuardService:
 
     async def run_waiting(self, function: Any, *arguments: Any) -> Any:
         """Run what waits for a batch in a thread of its own."""
-        return await asyncio.get_running_loop().run_in_executor(self.waiters, functools.partial(function, *arguments))
+        context = contextvars.copy_context()  # log lines name the request
+        return await asyncio.get_running_loop().run_in_executor(self.waiters, context.run, function, *arguments)
 
     async def _guard(
         self, prompts: Sequence[str], responses: Sequence[str], rule: Rule, rewrite: bool, limit: int | None

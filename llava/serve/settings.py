@@ -61,6 +61,8 @@ class ServerSettings:
     """Largest body of a request."""
     max_texts: int = 512
     """Most texts in one request to a guardrail route."""
+    max_text_chars: int = 100_000
+    """Longest text that is judged, in characters; a longer one is an error, and is not passed."""
     max_images: int = 8
     """Most images in one request."""
     max_image_bytes: int = 10 << 20

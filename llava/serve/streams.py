@@ -80,6 +80,7 @@ class GuardedStream:
         self.unseen = tuple(unseen)
         self.inner: Any = None
         self.received: list[str] = []
+        self.length = 0
         self.shown: list[str] = []
         self.decided: GuardResult | None = None
         self.substitute = ""
@@ -92,6 +93,11 @@ class GuardedStream:
     async def add(self, piece: str) -> str:
         """Take the next piece of the response; return what may be shown now, which may be nothing."""
         self.received.append(piece)
+        self.length += len(piece)
+        if self.decided is None and self.length > self.service.settings.max_text_chars:
+            self._withhold(
+                GuardFailure(DETECTOR, "TextTooLong", "the response is too long to be judged"), self.released
+            )
         return await self._advance(lambda: self.inner.add(piece))
 
     async def finish(self) -> str:
@@ -209,6 +215,11 @@ class GuardedStream:
             self.decided = whole if flagged else pass_unjudged(text, failure)
             self.substitute = whole.text if flagged else ""
             return
+        self._withhold(failure, released)
+
+    def _withhold(self, failure: GuardFailure, released: str) -> None:
+        """Show nothing more of a response that was not judged."""
+        text = "".join(self.received)
         whole = released + (JOINT if released else "") + WITHHELD
         reason = f"{failure.part} failed: {failure.error}"
         self.decided = GuardResult(whole, text, None, True, Action.WITHHELD, reason, failure)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 
@@ -45,6 +46,7 @@ class Live:
     def __init__(self, url: str, service: GuardService | None = None):
         self.url = url
         self.service = service
+        self.guard: Any = service.protector.detector if service else None
         self.http = httpx.Client(base_url=url, timeout=60, trust_env=False)
 
 

@@ -16,9 +16,7 @@ class Reader(WordGuard):
 
 @pytest.fixture(scope="module")
 def live():
-    guard = Reader()
-    with serve_guard(guard) as found:
-        found.guard = guard
+    with serve_guard(Reader()) as found:
         yield found
 
 

@@ -18,9 +18,7 @@ REWRITE = "Please be kind."
 
 @pytest.fixture(scope="module")
 def live():
-    guard = Reader()
-    with serve_guard(guard, Writer(REWRITE)) as found:
-        found.guard = guard
+    with serve_guard(Reader(), Writer(REWRITE)) as found:
         yield found
 
 
@@ -155,7 +153,7 @@ def test_every_returned_text_extends_the_one_before_and_is_harmless(live, words,
 
 @pytest.mark.parametrize("failure", ["exception", "nan", "timeout", "memory"])
 def test_a_growing_answer_that_cannot_be_judged_is_blocked(failure):
-    with serve_guard(WordGuard(failure), guard_timeout=0.3) as live:
+    with serve_guard(WordGuard(failure), guard_timeout=0.8) as live:
         assert ask(live, "All will", call="s")["texts"] == ["All will"]
         found = ask(live, "All will fail.", call="s")
         assert (found["action"], found["texts"]) == ("BLOCKED", [])
