@@ -76,6 +76,7 @@ BOUNDS = {
     "queue_limit": _count(MOST_ROWS),
     "rate_limit": Bounds("a positive number of requests a minute, at most 1e9", SMALLEST, 1e9),
     "request_timeout": _seconds(),
+    "rewrite_timeout": _seconds(),
     "seed": Bounds(f"an integer from 0 to {MOST_SEED}", 0, MOST_SEED, whole=True),
     "shutdown_timeout": _seconds(),
     # Logits are divided by it: one that is far too small makes them infinite.

@@ -13,13 +13,18 @@ from llava.serve.batching import Batcher
 
 
 class BatchedGuard:
-    """A guard for one request: the server's own, through its batches and no longer than until a deadline."""
+    """A guard for one request: the server's own, through its batches and within a time limit.
 
-    def __init__(self, guard: Guard, batcher: Batcher, deadline: float):
-        """Score with `guard` until `deadline`, a reading of `time.monotonic`."""
+    The clock begins with the request, so that what waits for a thread counts too. A second look, at a rewrite, has the
+    whole time again.
+    """
+
+    def __init__(self, guard: Guard, batcher: Batcher, seconds: float):
+        """Score with `guard`, waiting at most so many seconds for each look."""
         self.guard = guard
         self.batcher = batcher
-        self.deadline = deadline
+        self.seconds = seconds
+        self.deadline = time.monotonic() + seconds
         self.name = guard.name
         self.failed: Exception | None = None
 
@@ -40,7 +45,8 @@ class BatchedGuard:
             Exception: What the guard failed with, when it failed at every response, or the time is over.
         """
         items = list(zip(responses, prompts, strict=True))
-        outcomes = self.batcher.submit(items, self.deadline - time.monotonic())
+        outcomes = self.batcher.submit(items, min(self.seconds, self.deadline - time.monotonic()))
+        self.deadline = math.inf
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if errors and len(errors) == len(outcomes):
             raise errors[0]
@@ -49,12 +55,12 @@ class BatchedGuard:
 
 
 class BatchedDetoxifier:
-    """A detoxifier for one request: the server's own, through its batches and no longer than until a deadline."""
+    """A detoxifier for one request: the server's own, through its batches and within a time limit."""
 
-    def __init__(self, batcher: Batcher, deadline: float):
-        """Rewrite until `deadline`, a reading of `time.monotonic`."""
+    def __init__(self, batcher: Batcher, seconds: float):
+        """Rewrite, waiting at most so many seconds."""
         self.batcher = batcher
-        self.deadline = deadline
+        self.seconds = seconds
 
     def rewrite(
         self,
@@ -69,7 +75,7 @@ class BatchedDetoxifier:
             Exception: What the detoxifier failed with, when it failed at every response, or the time is over.
         """
         items = [(prompt, response, max_new_tokens) for prompt, response in zip(prompts, responses, strict=True)]
-        outcomes = self.batcher.submit(items, self.deadline - time.monotonic())
+        outcomes = self.batcher.submit(items, self.seconds)
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if errors and len(errors) == len(outcomes):
             raise errors[0]

@@ -1,4 +1,4 @@
-"""The guard as all routes ask it: common batches, deadlines, and nothing that passes because something failed."""
+"""The guard as all routes ask it: common batches, time limits, and nothing that passes because something failed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import functools
 import math
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -165,8 +164,8 @@ class GuardService:
 
     def is_ready(self) -> bool:
         """Tell whether the guard takes work: not told to end, and at no batch longer than a text may take."""
-        parts = [self.detector, *([self.detoxifier] if self.detoxifier else [])]
-        return not self.stopping and all(part.stuck_for() < self.settings.guard_timeout for part in parts)
+        limits = [(self.detector, self.settings.guard_timeout), (self.detoxifier, self.settings.rewrite_timeout)]
+        return not self.stopping and all(part is None or part.stuck_for() < limit for part, limit in limits)
 
     def stop(self) -> None:
         """Take no more work; whoever still waits is told so, and their texts are withheld."""
@@ -202,12 +201,13 @@ class GuardService:
         self.open_streams += change
         self.metrics.streams.set(self.open_streams)
 
-    def build_protector(self, rule: Rule, deadline: float, rewrite: bool = True) -> Protector:
+    def build_protector(self, rule: Rule, rewrite: bool = True) -> Protector:
         """Return a protector for one request, whose parts work through the common batches."""
         writer: Any = None
         if rewrite and rule.action == REWRITE and self.detoxifier is not None:
-            writer = BatchedDetoxifier(self.detoxifier, deadline)
-        return Protector(BatchedGuard(self.protector.detector, self.detector, deadline), writer, rule.threshold)
+            writer = BatchedDetoxifier(self.detoxifier, self.settings.rewrite_timeout)
+        guard = BatchedGuard(self.protector.detector, self.detector, self.settings.guard_timeout)
+        return Protector(guard, writer, rule.threshold)
 
     async def run_waiting(self, function: Any, *arguments: Any) -> Any:
         """Run what waits for a batch in a thread of its own."""
@@ -218,7 +218,7 @@ class GuardService:
         self, prompts: Sequence[str], responses: Sequence[str], rule: Rule, rewrite: bool, limit: int | None
     ) -> list[GuardResult]:
         """Guard responses within the time limit, and say of each that has no score what failed."""
-        protector = self.build_protector(rule, time.monotonic() + self.settings.guard_timeout, rewrite)
+        protector = self.build_protector(rule, rewrite)
         found = await self.run_waiting(protector.guard, prompts, responses, limit or self.settings.max_new_tokens)
         guard: Any = protector.detector
         return [self._close(result, guard.failed) for result in found]

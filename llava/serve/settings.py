@@ -80,7 +80,9 @@ class ServerSettings:
     body_timeout: float = 30.0
     """Seconds that a request's body may take to arrive."""
     guard_timeout: float = 60.0
-    """Seconds that the guard may take for one text, waiting included; then the text is withheld."""
+    """Seconds that the detector may take for the texts of a request, waiting included; then they are withheld."""
+    rewrite_timeout: float = 180.0
+    """Seconds that the detoxifier may take, waiting included; then the fixed refusal is shown."""
     request_timeout: float = 600.0
     """Seconds that a model may take for one answer."""
     shutdown_timeout: float = 20.0

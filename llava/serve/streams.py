@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -28,7 +27,7 @@ class StreamOwner(Protocol):
     detector: Batcher
     detoxifier: Batcher | None
 
-    def build_protector(self, rule: Rule, deadline: float, rewrite: bool = True) -> Protector:
+    def build_protector(self, rule: Rule, rewrite: bool = True) -> Protector:
         """Return a protector whose parts work through the common batches."""
         ...
 
@@ -190,7 +189,7 @@ class GuardedStream:
     async def _judge_whole(self) -> GuardResult:
         """Return what the protector makes of all that came, through the common batches."""
         service = self.service
-        protector = service.build_protector(self.rule, time.monotonic() + service.settings.guard_timeout)
+        protector = service.build_protector(self.rule)
         text = "".join(self.received)
         (result,) = await service.run_waiting(protector.guard, [self.prompt], [text], service.settings.max_new_tokens)
         judged: GuardResult = result

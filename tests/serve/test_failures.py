@@ -117,6 +117,19 @@ def test_a_failing_detoxifier_means_the_refusal_even_with_fail_open(failure, fai
     assert (line["action"], line["failure"]["part"]) == ("refused", "detoxifier")
 
 
+def test_a_detoxifier_that_is_late_means_the_refusal_and_may_take_longer_than_the_detector():
+    class LateWriter(Writer):
+        def rewrite(self, *arguments, **options):
+            time.sleep(1.5)
+            return super().rewrite(*arguments, **options)
+
+    with serve_guard(writer=LateWriter(), guard_timeout=1.0) as live:
+        assert ask(live, LITELLM, HARMFUL)[1]["texts"] == ["Please be kind."]
+    with read_logs() as logs, serve_guard(writer=LateWriter(), rewrite_timeout=0.3) as live:
+        assert ask(live, LITELLM, HARMFUL)[1]["texts"][0].startswith("I'm sorry")
+    assert list_decisions(logs)[0]["failure"] == {"part": "detoxifier", "error": "GuardTimeoutError"}
+
+
 @pytest.mark.parametrize("rewrite", ["", "More poison.", FAILING, None, 5])
 def test_a_rewrite_that_is_no_good_is_not_shown(rewrite):
     with serve_guard(WordGuard("exception"), Writer(rewrite)) as live:
