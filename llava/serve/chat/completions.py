@@ -21,6 +21,9 @@ from llava.serve.chat.guarding import (
 )
 from llava.serve.errors import BROKEN, ApiError
 
+MOST_OTHERS, LONGEST_TOKEN = 20, 32
+"""Other tokens beside one of an answer, and characters of each, that go on: no message fits in."""
+
 
 @dataclass
 class Choice:
@@ -85,17 +88,50 @@ def read_choice(entry: Any, place: int) -> Choice:
         if message.get(name) is not None:
             texts[name], cut = read_text(message[name])
             removed += [f"{name} parts"] if cut else []
-    raw = message.get("tool_calls") or []
+    raw, index = message.get("tool_calls") or [], entry.get("index")
     calls = [call for call in map(clean_call, raw if isinstance(raw, list) else []) if call is not None]
     return Choice(
-        index=entry["index"] if isinstance(entry.get("index"), int) else place,
+        index=index if isinstance(index, int) and not isinstance(index, bool) else place,
         finish_reason=clean_finish(entry.get("finish_reason")),
         texts=texts,
         calls=calls,
         function=clean_function(message.get("function_call")),
-        logprobs=entry.get("logprobs"),
+        logprobs=clean_logprobs(entry.get("logprobs"), texts.get("content", "")),
         removed=removed,
     )
+
+
+def clean_logprobs(found: Any, text: str) -> dict[str, Any] | None:
+    """Return the probabilities of an answer's tokens; None where their tokens are not the answer's text.
+
+    Of each token its text, its probability and those of the likeliest others are kept.
+
+    Args:
+        found: The `logprobs` of a choice.
+        text: The answer.
+
+    Example:
+        >>> clean_logprobs({"content": [{"token": "Hi", "logprob": -0.5, "note": "x"}]}, "Hi")
+        {'content': [{'token': 'Hi', 'logprob': -0.5, 'top_logprobs': []}]}
+    """
+    entries = found.get("content") if isinstance(found, Mapping) else None
+    tokens = [_clean_token(entry) for entry in entries] if isinstance(entries, list) else []
+    if not tokens or "".join(token["token"] for token in tokens) != text:
+        return None
+    for token, entry in zip(tokens, entries or [], strict=True):
+        others = entry.get("top_logprobs") if isinstance(entry, Mapping) else None
+        kept = [_clean_token(other) for other in others[:MOST_OTHERS]] if isinstance(others, list) else []
+        token["top_logprobs"] = [other for other in kept if len(other["token"]) <= LONGEST_TOKEN]
+    return {"content": tokens}
+
+
+def _clean_token(entry: Any) -> dict[str, Any]:
+    """Return a token's text and probability."""
+    token, logprob = (entry.get("token"), entry.get("logprob")) if isinstance(entry, Mapping) else (None, None)
+    return {
+        "token": token if isinstance(token, str) else "",
+        "logprob": logprob if isinstance(logprob, int | float) else None,
+    }
 
 
 async def check_choices(choices: list[Choice], guard: AnswerGuard) -> None:

@@ -141,8 +141,8 @@ def before_upstream(url: str, **options: object) -> Upstream:
     return Upstream(url, "upstream-key", **options)
 
 
-class UpstreamProcess:
-    """A scripted upstream that can be killed and started again at the same port."""
+class ServerProcess:
+    """A server that can be killed and started again at the same port."""
 
     def __init__(self, folder: Path):
         self.place = folder / "port"
@@ -150,12 +150,14 @@ class UpstreamProcess:
         self.port = 0
         self.start()
 
+    def name_command(self) -> list[str]:
+        """Return the words that start it."""
+        raise NotImplementedError
+
     def start(self) -> None:
         """Start it; it answers when this returns."""
         self.place.unlink(missing_ok=True)
-        script = Path(__file__).with_name("scripted_upstream.py")
-        words = [sys.executable, "-S", str(script), str(self.place), *([str(self.port)] if self.port else [])]
-        self.process = subprocess.Popen(words)
+        self.process = subprocess.Popen(self.name_command())
         while not self.place.exists():
             assert self.process.poll() is None
             time.sleep(0.01)
@@ -170,6 +172,28 @@ class UpstreamProcess:
     def url(self) -> str:
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
+
+
+class GuardProcess(ServerProcess):
+    """A guard before an upstream."""
+
+    def __init__(self, folder: Path, upstream: str):
+        self.upstream = upstream
+        super().__init__(folder)
+
+    def name_command(self) -> list[str]:
+        """Return the words that start it."""
+        module = "tests.serve.chat.guard_process"
+        return [sys.executable, "-m", module, str(self.place), str(self.port), self.upstream]
+
+
+class UpstreamProcess(ServerProcess):
+    """A scripted upstream."""
+
+    def name_command(self) -> list[str]:
+        """Return the words that start it."""
+        script = Path(__file__).with_name("scripted_upstream.py")
+        return [sys.executable, "-S", str(script), str(self.place), str(self.port)]
 
     def put(self, name: str, **script: object) -> None:
         """Give it a script."""
