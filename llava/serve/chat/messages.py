@@ -85,9 +85,16 @@ class ChatRequest:
     def prompt(self) -> str:
         """What the guard reads as the question: the texts of all user turns in their order, a blank line between them.
 
-        Harm is judged in context, and a request may be spread over several turns.
+        Harm is judged in context, and a request may be spread over several turns. An answer that the last turn has
+        begun is read too: models go on from it.
         """
-        return "\n\n".join(turn.text for turn in self.turns if turn.role == "user" and turn.text)
+        last = len(self.turns) - 1
+        read = [
+            turn.text
+            for place, turn in enumerate(self.turns)
+            if turn.role == "user" or (turn.role == "assistant" and place == last)
+        ]
+        return "\n\n".join(text for text in read if text)
 
     @property
     def images(self) -> list[ImagePart]:

@@ -13,7 +13,7 @@ from llava.constants import REFUSAL
 from llava.serve.chat.in_process import InProcessModel
 from tests.serve.chat.live import WordGuard, before_upstream, serve_chat
 from tests.serve.chat.test_images import data_uri
-from tests.serve.chat.test_streaming import LATE
+from tests.serve.chat.test_streaming import LATE, wait_for
 
 HELLO = [{"role": "user", "content": "Hello there."}]
 HARM = [{"role": "user", "content": LATE}]
@@ -115,6 +115,17 @@ def test_tiny_models_stream_what_they_say_at_once(tiny):
                     assert verdict["harm_score"] == pytest.approx(choice["mllm_protector"]["harm_score"], abs=1e-4)
             assert streamed.usage == whole["usage"]
             assert {choice["finish_reason"] for choice in whole["choices"]} <= {"stop", "length", "content_filter"}
+
+
+def test_a_tiny_model_is_stopped_with_its_answer(tiny):
+    tiny.http.headers["X-Guard-Threshold"] = "1e-9"
+    fields = {"model": "tiny", "seed": 3, "max_tokens": 700, "stream_options": {"include_usage": True}}
+    streamed = tiny.stream("What is in the image?", n=2, **fields)
+    assert [streamed.reason(index) for index in range(2)] == ["content_filter"] * 2
+    # Both choices were begun, and neither was written to its end.
+    assert 2 < streamed.usage["completion_tokens"] < 1400
+    assert streamed.verdict()["action"] in ("refused", "rewritten")
+    wait_for(lambda: tiny.backend.under_way == 0)
 
 
 def test_a_guard_before_a_guard(tiny):

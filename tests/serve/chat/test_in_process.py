@@ -67,6 +67,12 @@ def test_an_image_changes_the_answer(live, model):
     image = open_images([data_uri()]).images[0].image
     assert body["choices"][0]["message"]["content"] == model.generate([QUESTION], [image], max_new_tokens=12)[0]
     assert body["choices"][0]["mllm_protector"]["not_inspected"] == ["image"]
+    both = live.http.post(
+        "/v1/chat/completions",
+        json={"model": "tiny", "messages": [{"role": "user", "content": [content[0], *content]}]},
+    ).json()
+    # A tiny image takes four positions of the prompt, and a line's end.
+    assert both["usage"]["prompt_tokens"] - body["usage"]["prompt_tokens"] >= 4
 
 
 def test_all_turns_reach_the_model(live, model):

@@ -33,6 +33,12 @@ def test_every_turn_and_part_is_read():
     assert chat.body["messages"][5]["content"][0]["image_url"] == {"url": "data:image/png;base64,AAAA"}
 
 
+def test_an_answer_that_the_client_began_is_part_of_the_question():
+    begun = {"role": "assistant", "content": "Sure, take"}
+    assert parse_chat(request(messages=[USER, begun])).prompt == "Hi.\n\nSure, take"
+    assert parse_chat(request(messages=[USER, begun, USER])).prompt == "Hi.\n\nHi."
+
+
 def test_options():
     tools = [{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "g"}}]
     chat = parse_chat(request(n=2, stop="x", max_completion_tokens=5, temperature=0, seed=1, tools=tools, top_p=0.5))
