@@ -179,7 +179,7 @@ class Protector:
             max_new_tokens=max_new_tokens,
         )
 
-    def guard_stream(self, prompt: str, pieces: Iterable[str], **options: Any) -> Iterator[str]:
+    def guard_stream(self, prompt: str, pieces: Iterable[str | bytes], **options: Any) -> Iterator[str]:
         """Guard a response while it is written: pieces of text in, pieces that may be shown out.
 
         A harmless response comes out byte for byte. When one is stopped, nothing more is taken from `pieces`, and what
@@ -187,7 +187,7 @@ class Protector:
 
         Args:
             prompt: What the model was asked.
-            pieces: The response, cut anywhere.
+            pieces: The response, text or UTF-8 bytes, cut anywhere.
             options: As of `open_stream`.
 
         Raises:

@@ -39,8 +39,10 @@ def find_earlier_border(text: str, place: int) -> int:
     """Return the last place before `place` where the text may be cut; 0 when there is none.
 
     Example:
-        >>> [find_earlier_border(text, 20) for text in ("Boil the water in a pot.", "Unimaginativenesses", "水" * 40)]
-        [19, 0, 19]
+        >>> find_earlier_border("Boil the water.", 12), find_earlier_border("Boil", 4)
+        (8, 0)
+        >>> find_earlier_border("水" * 40, 20)
+        19
     """
     nearest = place - LONGEST_WORD
     for at in range(place - 1, max(0, nearest), -1):

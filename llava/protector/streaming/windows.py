@@ -54,7 +54,7 @@ class WindowState:
             cache = self.crop(kept)
             part = torch.tensor([ids[kept:]], device=self.network.device)
             with torch.inference_mode():
-                logits = self.network.score_more_tokens(part, cache)[0].double().cpu()
+                logits = self.network.score_more_tokens(part, cache)[0].cpu().double()
             self.logits = torch.cat([self.logits, logits])
             self.ids = ids
         except BaseException:
@@ -134,7 +134,7 @@ def _reads_in_parts(network: HarmClassifier) -> bool:
         parts.follow(ids)
         with torch.inference_mode():
             row = torch.tensor([ids], device=network.device)
-            plain = network.score_tokens(row, torch.ones_like(row))[0].double().cpu()
+            plain = network.score_tokens(row, torch.ones_like(row))[0].cpu().double()
     except Exception:  # noqa: BLE001 - a cache of another kind, a network without one: each fails in its own way
         return False
     scale = PROBE_TOLERANCE * max(1.0, plain.abs().max().item())
