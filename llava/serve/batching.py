@@ -157,6 +157,11 @@ class Batcher:
             self.stopped = True
             self.changed.notify()
 
+    def join(self, seconds: float) -> bool:
+        """Wait for the thread to end after `stop`; return whether it has."""
+        self.thread.join(seconds)
+        return not self.thread.is_alive()
+
     def _work(self) -> None:
         """Run batches until told to end."""
         while True:

@@ -31,6 +31,9 @@ from llava.serve.settings import ServerSettings
 if TYPE_CHECKING:
     from llava.protector.protector import Protector
 
+LAST_SECONDS = 5.0
+"""How long the guard's threads may take for their last batch once every request has ended."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -55,8 +58,9 @@ def launch(options: dict[str, Any], announce: Callable[[str], object]) -> None:
         if settings.fail_open:
             logger.warning("--fail-open: texts that the guard cannot judge will pass; they are counted apart")
         run_server(app, settings, opened, lambda address: announce(f"listening on {address}"))
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        # What still hangs had its time; the interpreter would wait for it.
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    if not service.join(LAST_SECONDS) or others:
+        # What still hangs had its time. The interpreter would wait for it, or fall over a thread inside torch.
         leave(0)
 
 

@@ -175,6 +175,10 @@ class GuardService:
             self.detoxifier.stop()
         self.waiters.shutdown(wait=False, cancel_futures=True)
 
+    def join(self, seconds: float) -> bool:
+        """Wait for the threads to end after `stop`; return whether they have."""
+        return self.detector.join(seconds) and (self.detoxifier is None or self.detoxifier.join(seconds))
+
     @contextmanager
     def hold_places(self, count: int) -> Iterator[None]:
         """Hold places in the queue for the texts of a request.

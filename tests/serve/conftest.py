@@ -48,4 +48,4 @@ def served(tiny_detector: Path, tiny_detoxifier: Path):
     options = ("--detector", tiny_detector, "--detoxifier", tiny_detoxifier, "--dtype", "float32")
     process = ServerProcess(*options, "--max-new-tokens", 8)
     yield process
-    process.process.kill()
+    assert process.end(signal.SIGINT) == 0, "".join(process.log)

@@ -31,6 +31,8 @@ def build_router(service: GuardService) -> APIRouter:
         fields = await read_body(request)
         threshold = read_threshold(request.headers, service.settings)
         model = fields.text("model", None)
+        if fields.flag("use_activation", None) is False:
+            raise ApiError(400, "this guard gives probabilities; leave 'use_activation' out", param="use_activation")
         prompts, responses, unseen = read_pairs(fields)
         check_count(responses, service.settings.max_texts)
         judged = [place for place, response in enumerate(responses) if response.strip()]

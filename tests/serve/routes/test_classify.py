@@ -77,9 +77,25 @@ def test_of_a_conversation_the_last_message_is_judged(live):
         {"input": [SAFE], "prompts": []},
         {"input": [SAFE], "prompts": "x"},
         {"input": SAFE, "model": 5},
+        {"input": SAFE, "use_activation": False},
     ],
 )
 def test_other_bodies_have_a_clean_answer(live, body):
     status, found = classify(live, **body)
     assert status == 400
     assert found["error"]["type"] == "invalid_request_error"
+
+
+def test_a_large_body_is_read_too(live):
+    status, body = classify(live, input=["word " * 15_000] * 5)
+    assert status == 200
+    assert [entry["label"] for entry in body["data"]] == ["safe"] * 5
+
+
+def test_a_threshold_of_a_model_holds_for_requests_that_name_it():
+    with serve_guard(threshold=0.95, thresholds={"strict": 0.05}) as live:
+        flagged = {
+            model: classify(live, model=model, input=[SAFE, HARMFUL])[1]["data"] for model in ("strict", "another")
+        }
+    assert [entry["flagged"] for entry in flagged["strict"]] == [True, True]
+    assert [entry["flagged"] for entry in flagged["another"]] == [False, False]
