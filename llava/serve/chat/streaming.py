@@ -22,6 +22,9 @@ MOST_WAITING = 256
 """Chunks that are read ahead of the guard."""
 USAGE_SECONDS = 10.0
 """How long an upstream whose answer was cut is listened to for what it took, where the client wants to know."""
+KEEP_ALIVE_SECONDS = 15.0
+"""Silence after which a comment is sent: proxies close connections on which nothing happens."""
+KEEP_ALIVE = b": still there\n\n"
 ENDED = None
 
 
@@ -61,7 +64,8 @@ class StreamedAnswer:
             ApiError: When there is none.
         """
         self.reader = asyncio.create_task(self._read())
-        self.first = await self._take(self.deadline)
+        while not self.first and not self.at_end:
+            self.first = await self._take(self.deadline)
         if not self.first:
             raise self._find_nothing()
 
@@ -75,6 +79,8 @@ class StreamedAnswer:
                 if self.at_end or self.is_over():
                     break
                 batch = await self._take(self.deadline)
+                if not batch and not self.at_end:
+                    yield KEEP_ALIVE
             for event in await self._finish():
                 yield event
             if self.request.include_usage:
@@ -119,12 +125,18 @@ class StreamedAnswer:
     async def _take(self, deadline: float) -> list[dict[str, Any]]:
         """Wait for the next chunk, and take with it all that have come meanwhile: the guard reads them in one go.
 
+        Returns:
+            Chunks; none at the end (`at_end`), or when nothing came for a while.
+
         Raises:
             ApiError: When the model failed, or the time is over.
         """
+        rest = deadline - time.monotonic()
         try:
-            entry = await asyncio.wait_for(self.queue.get(), max(0.0, deadline - time.monotonic()))
+            entry = await asyncio.wait_for(self.queue.get(), max(0.0, min(rest, KEEP_ALIVE_SECONDS)))
         except (asyncio.TimeoutError, TimeoutError):
+            if rest > KEEP_ALIVE_SECONDS:
+                return []
             raise ApiError(504, f"the answer took more than {self.seconds:g} s", kind=BROKEN) from None
         taken: list[dict[str, Any]] = []
         while True:

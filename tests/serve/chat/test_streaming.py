@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from typing import Any
 
 import httpx
+import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llava import Protector
 from llava.constants import REFUSAL, WITHHELD
+from llava.serve.chat import streaming
 from tests.serve.chat.live import WordGuard, before_upstream, render_chunk, render_chunks, serve_chat
 from tests.serve.chat.test_completions import TOOLS, call
 
@@ -44,6 +47,18 @@ def test_it_comes_out_while_it_is_written(upstream, guarded):
             if first is None and '"content":"word' in line:
                 first = time.monotonic() - begun
     assert first < 0.75 * (time.monotonic() - begun)
+
+
+def test_silence_is_filled_with_comments(upstream, guarded, monkeypatch):
+    """So that no proxy takes the connection for dead; clients pass over them."""
+    monkeypatch.setattr(streaming, "KEEP_ALIVE_SECONDS", 0.1)
+    upstream.put("silent", parts=render_chunks({"content": "One "}, {"content": "two."}), pause=0.5)
+    answer = guarded.ask(model="silent", stream=True)
+    assert answer.text.count(": still there\n\n") > 3
+    client: Any = openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="any", max_retries=0)
+    messages = [{"role": "user", "content": "Go."}]
+    chunks = list(client.chat.completions.create(model="silent", messages=messages, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "One two."
 
 
 @pytest.mark.parametrize("text", ["poison", LATE, HARMLESS + "poison"])
