@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 OPEN_ROUTES = ("/health", "/ready")
 """What whoever watches the server asks without a key."""
 PLAIN_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+GONE = 499
+"""Status, for log and counters alone, of a request whose client has gone (nginx's number)."""
 METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
 
 logger = logging.getLogger(__name__)
@@ -56,8 +58,10 @@ class Gate:
             await self.app(scope, self._limit(receive), visit.send)
         except ApiError as error:
             await visit.fail(error)
-        except (ClientDisconnect, asyncio.CancelledError):
-            visit.status = 499
+        except ClientDisconnect:
+            visit.status = GONE
+        except asyncio.CancelledError:
+            visit.status = GONE
             raise
         except Exception:  # a defect must not show its words, which may be somebody else's
             logger.exception("a request failed")

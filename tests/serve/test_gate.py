@@ -100,6 +100,19 @@ def test_a_body_that_does_not_come_is_not_waited_for(live):
         assert line.recv(100).startswith(b"HTTP/1.1 408")
 
 
+def test_a_client_that_goes_away_with_half_a_body_is_no_failure(live):
+    with read_logs() as logs:
+        with socket.create_connection(("127.0.0.1", httpx.URL(live.url).port)) as line:
+            head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n"
+            line.sendall(head + b'{"inp')
+            time.sleep(0.1)
+        end = time.monotonic() + 10
+        while not read_metric(live, "mllm_protector_requests_total", status="499") and time.monotonic() < end:
+            time.sleep(0.02)
+    assert 499 in [entry.get("status") for entry in logs]
+    assert {entry["level"] for entry in logs} == {"info"}
+
+
 def test_another_type_of_body_is_refused(live):
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         answer = live.http.post("/classify", content=b'{"input": "x"}', headers={"Content-Type": kind})

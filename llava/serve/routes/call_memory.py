@@ -37,6 +37,7 @@ class Call:
     """Held while a request about the call is decided, so that two of them cannot let out different texts."""
     expires: float = 0.0
     size: int = 0
+    remembered: bool = False
 
     def measure(self) -> int:
         """Return how many characters it holds."""
@@ -78,13 +79,21 @@ class CallMemory:
         call = self.calls.setdefault(key, Call())
         self.calls.move_to_end(key)
         call.expires = self.clock() + self.seconds
+        call.remembered = True
+        self._keep_bounds()
         return call
 
     def keep(self, call: Call) -> None:
         """Count anew what a call holds, after it has changed, and forget others where it is too much."""
+        if not call.remembered:  # or forgotten while it was decided about
+            return
         change = call.measure() - call.size
         call.size += change
         self.characters += change
+        self._keep_bounds()
+
+    def _keep_bounds(self) -> None:
+        """Forget calls while there are too many, or they hold too much."""
         while self.calls and (len(self.calls) > self.most_calls or self.characters > self.most_characters):
             self._forget_first()
 
@@ -99,3 +108,4 @@ class CallMemory:
         _, call = self.calls.popitem(last=False)
         self.characters -= call.size
         call.size = 0
+        call.remembered = False

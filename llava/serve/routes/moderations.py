@@ -54,6 +54,7 @@ def build_router(service: GuardService) -> APIRouter:
         threshold = read_threshold(request.headers, service.settings)
         model = fields.text("model", None)
         items = read_items(fields, service.settings.max_images)
+        check_count(items, service.settings.max_texts)
         texts = [text for item in items for text in item.texts]
         check_count(texts, service.settings.max_texts)
         unseen = [kind for item in items for kind in item.unseen]

@@ -179,6 +179,21 @@ def test_calls_are_remembered_within_bounds():
     assert memory.characters == 0
 
 
+def test_what_is_not_remembered_takes_no_room():
+    memory = CallMemory(most_calls=2, most_characters=100)
+    nameless = memory.find("a", None)
+    nameless.prompt = "x" * 1000
+    memory.keep(nameless)
+    assert memory.characters == 0
+    slow = memory.find("a", "slow")
+    for number in range(5):
+        memory.find("a", str(number))  # not kept: their requests failed
+    assert len(memory.calls) == 2
+    slow.prompt = "x" * 50
+    memory.keep(slow)
+    assert memory.characters == 0
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -88,6 +88,7 @@ def test_a_blank_text_is_harmless(live):
         ([{"text": "x"}], 400),
         ([SAFE, {"type": "text", "text": HARMFUL}], 200),
         ([SAFE] * 5, 413),
+        ([""] * 5, 413),
         ([IMAGE] * 3, 413),
     ],
 )
