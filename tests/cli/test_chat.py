@@ -65,6 +65,7 @@ def test_the_unguarded_answer_beside_it(echo):
     shown, _ = talk(echo, ["Take the poison."], compare=True)
     assert "guarded" in shown
     assert "unguarded" in shown
+    assert "┘\n[guard: stepped in" in shown
     (line,) = [line for line in shown.splitlines() if "poison" in line]
     assert line.strip("│ ").startswith("I'm sorry")
 

@@ -58,6 +58,7 @@ class CompareView:
 
     def __init__(self, console: Console):
         """Begin both."""
+        self.console = console
         self.raw = self.guarded = ""
         self.live = Live(self._draw(), console=console, refresh_per_second=REFRESHES, vertical_overflow="visible")
         self.live.start()
@@ -71,6 +72,8 @@ class CompareView:
     def close(self) -> None:
         """End both."""
         self.live.stop()
+        if not self.console.is_terminal:
+            self.console.print()  # a file has no cursor that stands below the table
 
     def _draw(self) -> Table:
         """Return both as they are now."""
