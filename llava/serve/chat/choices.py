@@ -114,6 +114,7 @@ class ChoiceGuard:
         self.function = CallAssembler()
         self.removed: set[str] = set()
         self.ended = False
+        self.was_cut = False
         self.begun = False
 
     async def take(self, entries: list[Mapping[str, Any]]) -> list[Delta]:
@@ -211,6 +212,7 @@ class ChoiceGuard:
 
     def _cut(self) -> list[Delta]:
         """End a choice whose answer is stopped: what replaces the rest of it, and why it ended."""
+        self.was_cut = True
         content = self.texts["content"]
         deltas: list[Delta] = []
         if self.guard.replaces and content.replacement:

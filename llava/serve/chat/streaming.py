@@ -22,6 +22,8 @@ MOST_WAITING = 256
 """Chunks that are read ahead of the guard."""
 USAGE_SECONDS = 10.0
 """How long an upstream whose answer was cut is listened to for what it took, where the client wants to know."""
+LEAVE_SECONDS = 1.0
+"""How long the end of an answer is waited for of which everything is there."""
 KEEP_ALIVE_SECONDS = 15.0
 """Silence after which a comment is sent: proxies close connections on which nothing happens."""
 KEEP_ALIVE = b": still there\n\n"
@@ -94,6 +96,9 @@ class StreamedAnswer:
             logger.exception("a guarded stream failed")
             yield render_event(ApiError(500, "the server failed; nothing more is shown", kind=BROKEN).to_dict())
         yield render_event(DONE)
+        if not any(choice.was_cut for choice in self.choices.values()):
+            # Read to its end, an upstream's connection serves the next request too.
+            await self._read_out(LEAVE_SECONDS)
 
     async def close(self) -> None:
         """Stop the model, and let go of the guard's streams."""
@@ -201,13 +206,17 @@ class StreamedAnswer:
         An upstream says so at its very end, so one whose answer was cut is listened to a little longer; nothing of what
         it says then is shown.
         """
-        deadline = time.monotonic() + USAGE_SECONDS
+        await self._read_out(USAGE_SECONDS)
+        return self._count_usage()
+
+    async def _read_out(self, seconds: float) -> None:
+        """Read what is left of an answer without showing any of it."""
+        deadline = time.monotonic() + seconds
         with contextlib.suppress(ApiError):
             while not self.at_end:
                 for chunk in await self._take(deadline):
                     self.pieces += bool(chunk.get("choices"))
                     self._note(chunk)
-        return self._count_usage()
 
     def _count_usage(self) -> dict[str, Any]:
         """Return what is known of the tokens that the answer took, or an estimate that says that it is one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -28,6 +29,8 @@ MOST_ERROR_BYTES = 64 << 10
 """Size of an error that is read for its words."""
 BUSY_STATUS = (408, 409, 425, 429, 503)
 """The upstream may take the same request later."""
+LEAVE_SECONDS = 1.0
+"""How long the end of a body is waited for behind the end mark."""
 SURROGATE = "\\ud"
 """How JSON spells half of a character beyond the basic plane."""
 PLAIN_NAME = re.compile(r"[\w.\[\]-]{1,64}", re.ASCII)
@@ -230,11 +233,12 @@ class UpstreamStream:
         """
         import httpx
 
-        parser = EventParser()
+        parser, pieces = EventParser(), self._answer.aiter_bytes()
         try:
-            async for piece in self._answer.aiter_bytes():
+            async for piece in pieces:
                 for data in parser.feed(piece):
                     if data.strip() == DONE:
+                        await read_out(pieces)
                         return
                     yield self._upstream.parse(data, halves=True)
             for data in parser.finish():
@@ -255,6 +259,19 @@ class UpstreamStream:
     async def aclose(self) -> None:
         """Close the connection, by which the upstream knows that nobody listens any more."""
         await self._answer.aclose()
+
+
+async def read_out(pieces: AsyncIterator[bytes]) -> None:
+    """Read what is left of a body behind its end mark, as a rule nothing: its connection can be used again then."""
+    import httpx
+
+    async def read() -> None:
+        async for _ in pieces:
+            pass
+
+    # The answer is whole: what breaks behind it breaks nothing.
+    with contextlib.suppress(asyncio.TimeoutError, TimeoutError, httpx.HTTPError, httpx.StreamError, OSError):
+        await asyncio.wait_for(read(), LEAVE_SECONDS)
 
 
 def render_json(body: Any) -> bytes:

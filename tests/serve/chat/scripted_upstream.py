@@ -58,7 +58,13 @@ class Handler(BaseHTTPRequestHandler):
             SCRIPTS[self.path.removeprefix("/scripts/")] = body
             self.send_json(200, {})
             return
-        entry = {"path": self.path, "headers": dict(self.headers), "body": body, "ended": None}
+        entry = {
+            "client": self.client_address[1],
+            "path": self.path,
+            "headers": dict(self.headers),
+            "body": body,
+            "ended": None,
+        }
         LOG.append(entry)
         try:
             self.answer(body)

@@ -41,6 +41,17 @@ def test_a_stream_asks_for_usage_whatever_the_client_wants(upstream, guarded):
     assert streamed.usage is None
 
 
+def test_a_whole_answer_leaves_its_connection_open(upstream, guarded):
+    """The upstream is not told that somebody went away, and the next request takes the same connection."""
+    before = len(upstream.log())
+    for usage in (False, True):
+        guarded.stream("One two.", stream_options={"include_usage": usage})
+    guarded.ask("Three.")
+    entries = upstream.log()[before:]
+    assert [entry["ended"] for entry in entries] == ["done"] * 3
+    assert len({entry["client"] for entry in entries}) == 1
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("script", "status", "words"),
@@ -120,6 +131,13 @@ def test_a_stream_that_breaks_off_ends_clean(upstream, guarded, script):
     assert streamed.done
     assert len(streamed.errors) == 1
     assert "One two.".startswith(streamed.text())
+
+
+def test_what_breaks_behind_the_end_mark_breaks_nothing(upstream, guarded):
+    upstream.put("after", parts=[*render_chunks({"content": "Whole."}), "data: nonsense\n\n"], then="break")
+    for usage in (False, True):
+        streamed = guarded.stream(model="after", stream_options={"include_usage": usage})
+        assert (streamed.text(), streamed.reason(), streamed.errors, streamed.done) == ("Whole.", "stop", [], True)
 
 
 def test_odd_chunks_are_passed_over(upstream, guarded):
