@@ -154,7 +154,11 @@ class GuardService:
         prompt = as_text(prompt)[: self.settings.max_text_chars]
         stream = GuardedStream(self, prompt, self.find_rule(route, model, threshold), route, model, unseen)
         self.count_streams(1)
-        await stream.open()
+        try:
+            await stream.open()
+        except BaseException:  # whoever asked has gone
+            stream.close()
+            raise
         return stream
 
     def find_rule(self, route: str, model: str | None, threshold: float | None = None) -> Rule:

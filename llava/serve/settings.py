@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 
 from llava.bounds import BOUNDS, check_bounds
 from llava.errors import InputError
@@ -15,6 +16,15 @@ REWRITE, REFUSE, BLOCK = "rewrite", "refuse", "block"
 ACTIONS = (REWRITE, REFUSE, BLOCK)
 """What is done with a flagged text: the detoxifier's rewrite, the fixed refusal, or an end of the answer without a
 text in its place (a stream is cut, a guardrail route says `BLOCKED`)."""
+
+ROUTES = (
+    "/v1/chat/completions",
+    "/v1/moderations",
+    "/beta/litellm_basic_guardrail_api",
+    "/v1/guardrail/checks",
+    "/classify",
+)
+"""Routes that judge, for which thresholds and actions may be set."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,11 @@ class ServerSettings:
             value = getattr(self, each.name)
             if each.name in BOUNDS and value is not None:
                 check_bounds(each.name, value)
+        for name in (*self.thresholds, *self.actions):
+            # Models may be named by a path; but a route that is spelled wrong would be a rule that holds nowhere.
+            meant = get_close_matches(name, ROUTES, n=1, cutoff=0.8) if name.startswith("/") else []
+            if meant and meant[0] != name:
+                raise InputError(f"{name} is no route that judges; {meant[0]} is one")
         for name, value in self.thresholds.items():
             check_threshold(value, f"--threshold-for {name}")
         check_action(self.action, "--action")

@@ -1,8 +1,10 @@
 import pytest
 
 from llava.errors import InputError
+from llava.serve.chat import guarding
+from llava.serve.routes import classify, litellm, moderations, nemo
 from llava.serve.running import parse_thresholds, read_api_keys
-from llava.serve.settings import Rule, ServerSettings
+from llava.serve.settings import ROUTES, Rule, ServerSettings
 
 
 @pytest.mark.parametrize(
@@ -10,6 +12,8 @@ from llava.serve.settings import Rule, ServerSettings
     [
         ({"threshold": 0}, "--threshold 0 must be"),
         ({"thresholds": {"/classify": 2.0}}, "--threshold-for /classify"),
+        ({"thresholds": {"/clasify": 0.2}}, "/clasify is no route that judges"),
+        ({"actions": {"/v1/moderation": "block"}}, "/v1/moderations is one"),
         ({"action": "pass"}, "--action is 'pass'"),
         ({"actions": {"m": "allow"}}, "--action-for m"),
         ({"port": 70000}, "--port 70000"),
@@ -25,6 +29,11 @@ def test_wrong_settings_are_refused(values, told):
     assert told in str(caught.value)
 
 
+def test_the_routes_that_judge_are_those_of_the_server():
+    modules = (classify, litellm, moderations, nemo, guarding)
+    assert {module.ROUTE for module in modules} == set(ROUTES)
+
+
 def test_keys_are_never_shown():
     settings = ServerSettings(api_keys=("very-secret",))
     assert "very-secret" not in repr(settings)
@@ -37,6 +46,7 @@ def test_the_most_particular_rule_holds():
     settings = ServerSettings(
         threshold=0.9, thresholds={"/classify": 0.3, "strict": 0.1}, actions={"/classify": "refuse", "strict": "block"}
     )
+    assert ServerSettings(thresholds={"/models/ours": 0.2}).find_rule("/classify", "/models/ours").threshold == 0.2
     assert settings.find_rule("/v1/moderations", None) == Rule(0.9, "rewrite")
     assert settings.find_rule("/classify", "other") == Rule(0.3, "refuse")
     assert settings.find_rule("/classify", "strict") == Rule(0.1, "block")

@@ -149,6 +149,24 @@ def test_streams_are_counted_and_one_too_many_is_turned_away():
     assert [line["action"] for line in list_decisions(logs)] == ["withheld"] * 3  # nobody heard them to their end
 
 
+def test_a_client_that_goes_while_its_stream_is_opened_leaves_nothing_behind():
+    async def run():
+        service = GuardService(Protector(WordGuard("timeout")), ServerSettings())
+        blocked = asyncio.create_task(service.guard([""], ["This will fail."], route="/classify"))
+        await asyncio.sleep(0.1)
+        opening = asyncio.create_task(service.open_stream("", route=ROUTE))
+        await asyncio.sleep(0.1)
+        assert service.open_streams == 1
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        assert service.open_streams == 0
+        await blocked
+        service.stop()
+
+    asyncio.run(run())
+
+
 def test_a_rewrite_of_a_stream_does_not_hold_the_detector():
     class SlowWriter(Writer):
         def rewrite(self, *arguments, **options):
