@@ -15,6 +15,8 @@ MOST_TOKENS = 1 << 20
 MOST_ROWS = 1 << 16
 MOST_PROCESSES = 1024
 MOST_SEED = 2**63 - 1
+SMALLEST = math.ulp(0.0)
+"""Smallest number above 0."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,35 @@ def _count(most: int, hint: str = "", special: str | None = None) -> Bounds:
     return Bounds(f"an integer of at least 1{hint}, and at most {most}", 1, most, whole=True, special=special)
 
 
-SMALLEST = math.ulp(0.0)
-"""Smallest number above 0."""
+def _seconds() -> Bounds:
+    """Return the bounds of a time limit."""
+    return Bounds(f"a positive number of seconds, at most {WEEK_SECONDS:.0f}", SMALLEST, WEEK_SECONDS)
+
+
 BOUNDS = {
     "batch_size": _count(MOST_ROWS, " or 'auto'", "auto"),
+    "body_timeout": _seconds(),
     "concurrency": _count(MOST_PROCESSES),
     "false_positive_rate": Bounds("at least 0 and below 1", 0, math.nextafter(1, 0)),
+    "guard_timeout": _seconds(),
     "limit": _count(1 << 62),
+    "look_ahead": Bounds("an integer from 0 to 4096", 0, 4096, whole=True),
+    "max_body_bytes": _count(1 << 32),
+    "max_image_bytes": _count(1 << 32),
+    "max_images": Bounds(f"an integer from 0 to {MOST_PROCESSES}", 0, MOST_PROCESSES, whole=True),
     "max_new_tokens": _count(MOST_TOKENS),
+    "max_streams": _count(MOST_ROWS),
+    "max_text_chars": _count(1 << 32),
+    "max_texts": _count(MOST_ROWS),
     "num_processes": _count(MOST_PROCESSES),
     "port": Bounds("an integer from 0 (any free one) to 65535", 0, 65535, whole=True),
     "prices": Bounds("a number of at least 0", 0, 1e9),
-    "request_timeout": Bounds(f"a positive number of seconds, at most {WEEK_SECONDS:.0f}", SMALLEST, WEEK_SECONDS),
+    "queue_limit": _count(MOST_ROWS),
+    "rate_limit": Bounds("a positive number of requests a minute, at most 1e9", SMALLEST, 1e9),
+    "request_timeout": _seconds(),
+    "rewrite_timeout": _seconds(),
     "seed": Bounds(f"an integer from 0 to {MOST_SEED}", 0, MOST_SEED, whole=True),
+    "shutdown_timeout": _seconds(),
     # Logits are divided by it: one that is far too small makes them infinite.
     "temperature": Bounds("0 (greedy) or a positive number from 1e-05 to 1000", 1e-5, 1000, special=0),
     "threads": _count(MOST_PROCESSES),

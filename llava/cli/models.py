@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llava.cli.options import Config, Dtype
+from llava.cli.options import Config, DetectorBase, Dtype
 
 
 def merge(
@@ -22,6 +22,20 @@ def merge(
     from llava.protector.merge import merge_adapter
 
     typer.echo(merge_adapter(base, adapter, output, tolerance=tolerance, dtype=dtype))
+
+
+def export(
+    detector: Annotated[str, typer.Option(help="Detector: a folder or hub id; one with --pooling last.")],
+    output: Annotated[Path, typer.Option(help="Folder to make.")],
+    detector_base: DetectorBase = None,
+    tolerance: Annotated[float, typer.Option(help="Largest score difference that passes.")] = 1e-3,
+    dtype: Dtype = "float32",
+    config: Config = None,
+) -> None:
+    """Write a detector in the form that vLLM's classify serves, and check that the scores are the same."""
+    from llava.protector.guards.export import export_detector
+
+    typer.echo(export_detector(detector, output, base=detector_base, tolerance=tolerance, dtype=dtype))
 
 
 def convert(

@@ -13,6 +13,7 @@ from llava.protector.detector import HarmDetector
 from llava.protector.guards.base import Guard, GuardStream, StreamingGuard
 from llava.protector.guards.composite import CompositeGuard, combine_keys
 from llava.protector.guards.model import GuardModel, check_guard_model
+from llava.protector.guards.remote import RemoteGuard
 from llava.protector.guards.specs import GuardSpec, parse_spec
 
 __all__ = [
@@ -33,7 +34,8 @@ def build_guard(
 
     Args:
         spec: `embedded`, a folder or a hub id of a detector; `guard:PATH` or `guard:FORM@PATH`, another family's guard
-            model; `any(SPEC, SPEC)`, `all(SPEC, SPEC)` or `mean(SPEC, SPEC)`, several together. See `parse_spec`.
+            model; `http://HOST:PORT`, a guard on another machine, see `RemoteGuard.connect`; `any(SPEC, SPEC)`,
+            `all(SPEC, SPEC)` or `mean(SPEC, SPEC)`, several together. See `parse_spec`.
         options: How it is loaded; None stands for the defaults. Several guards are loaded in the same way.
         batch_size: Texts at a time; None leaves it to the guard.
         keywords: Fields of `LoadOptions` by name, such as `device`, `dtype` and `base`; they win over `options`.
@@ -56,6 +58,9 @@ def _build(spec: GuardSpec, options: LoadOptions, batch_size: int | None) -> Gua
         return CompositeGuard(spec.kind, [_build(member, options, batch_size) for member in spec.members])
     if spec.kind == "guard":
         return GuardModel.from_pretrained(spec.path, spec.form, options, **size)
+    if spec.kind == "remote":
+        refuse_base(spec, options)
+        return RemoteGuard.connect(spec.path, **size)
     return HarmDetector.from_pretrained(spec.path, options, **size)
 
 
@@ -78,6 +83,9 @@ def _check(spec: GuardSpec, options: LoadOptions) -> None:
             _check(member, options)
     elif spec.kind == "guard":
         check_guard_model(spec.path, spec.form, options)
+    elif spec.kind == "remote":
+        refuse_base(spec, options)
+        RemoteGuard.connect(spec.path)
     else:
         check_checkpoint("detector", spec.path, options.base)
 
@@ -104,6 +112,8 @@ def _identify(spec: GuardSpec, base: str | None) -> Checkpoint:
     if spec.kind == "guard":
         place = identify_checkpoint(spec.text, spec.path)
         return Checkpoint(spec.text, place.path, place.digest)
+    if spec.kind == "remote":
+        return Checkpoint(spec.text, spec.text, RemoteGuard.connect(spec.path).form.key)
     return identify_part("detector", spec.path, base)
 
 
@@ -118,9 +128,12 @@ def is_own_detector(spec: str | Path) -> bool:
 
 
 def refuse_base(spec: GuardSpec, options: LoadOptions) -> None:
-    """Refuse a base for several guards at once: it would be a guess whose it is."""
-    if options.base is not None:
-        raise InputError(
-            f"detector {spec.text} is several guards, and --detector-base names one base; merge the adapter into it "
-            "first (mllm-protector merge)"
-        )
+    """Refuse a base where it would be a guess whose it is, or it is on another machine."""
+    if options.base is None:
+        return
+    if spec.kind == "remote":
+        raise InputError(f"detector {spec.text} has its base on its own machine; leave --detector-base out")
+    raise InputError(
+        f"detector {spec.text} is several guards, and --detector-base names one base; merge the adapter into it "
+        "first (mllm-protector merge)"
+    )

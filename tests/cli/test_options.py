@@ -1,12 +1,12 @@
 import inspect
 from typing import get_args
 
-from llava.cli import evaluate, machine, models, protect
+from llava.cli import chat, evaluate, machine, models, protect, serve
 from llava.cli import options as cli_options
 
 
 def test_every_shared_option_has_help_and_a_user():
-    source = "".join(inspect.getsource(family) for family in (evaluate, machine, models, protect))
+    source = "".join(inspect.getsource(family) for family in (chat, evaluate, machine, models, protect, serve))
     names = [name for name in vars(cli_options) if name[0].isupper() and name not in ("Annotated", "Path")]
     assert names
     for name in names:

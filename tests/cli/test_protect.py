@@ -56,7 +56,7 @@ def test_detect_with_several_guards_from_a_config_file(capsys, tmp_path, answers
     ("spec", "told"),
     [
         ("any(embedded", "closing bracket"),
-        ("http://127.0.0.1:1/v1", "is an address"),
+        ("http://127.0.0.1:1/v1", "is it running?"),
         ("guard:/nowhere", "guard model /nowhere cannot be loaded"),
         ("guard:", "names no model"),
     ],

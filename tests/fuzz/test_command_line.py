@@ -78,6 +78,9 @@ def complete(command: str, folder: Path) -> list[str]:
         "convert": [gone, str(folder / "out")],
         "guard-bench": ["--input", gone, "--output", str(folder / "out")],
         "calibrate": ["--data", gone, "--detector", gone, "--output", str(folder / "out")],
+        "export": ["--detector", gone, "--output", str(folder / "out")],
+        "chat": ["--detector", gone],
+        "serve": ["--detector", gone, "--port", "0"],
     }.get(command, [])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llava.errors import InputError
+from llava.model.answering.addresses import parse_address
 from llava.options import split_items, unquote
 from llava.protector.guards.composite import COMBINATIONS
 from llava.protector.guards.forms import FORMS
@@ -19,9 +20,10 @@ class GuardSpec:
     text: str
     """As the user wrote it."""
     kind: str
-    """`detector` (one of ours), `guard` (a guard model), or how several are combined: `any`, `all` or `mean`."""
+    """`detector` (one of ours), `guard` (a guard model), `remote` (on another machine), or how several are combined:
+    `any`, `all` or `mean`."""
     path: str = ""
-    """Folder, hub id, or `embedded`; empty for several."""
+    """Folder, hub id, `embedded`, or an address; empty for several."""
     form: str | None = None
     """Family of a guard model; None lets its chat template tell."""
     members: tuple[GuardSpec, ...] = ()
@@ -39,12 +41,12 @@ def parse_spec(text: str, levels: int = MOST_LEVELS) -> GuardSpec:
     in quotes is taken as it stands, for a path that holds a comma or a bracket.
 
     Args:
-        text: `embedded`, a folder or a hub id of a detector; `guard:PATH` or `guard:FORM@PATH`; `any(SPEC, SPEC)`,
-            `all(SPEC, SPEC)` or `mean(SPEC, SPEC)`.
+        text: `embedded`, a folder or a hub id of a detector; `guard:PATH` or `guard:FORM@PATH`; the address of a guard
+            on another machine; `any(SPEC, SPEC)`, `all(SPEC, SPEC)` or `mean(SPEC, SPEC)`.
         levels: How many levels of combinations there may be.
 
     Raises:
-        InputError: When it is empty, an address, nested too deeply, or its brackets do not match.
+        InputError: When it is empty, no whole address, nested too deeply, or its brackets do not match.
 
     Example:
         >>> spec = parse_spec("any(embedded, guard:wild_guard@models/wg, 'guard:/data/a,b')")
@@ -71,7 +73,8 @@ def parse_spec(text: str, levels: int = MOST_LEVELS) -> GuardSpec:
 def _parse_one(text: str) -> GuardSpec:
     """Take the specification of a single guard apart."""
     if text.startswith(("http://", "https://")):
-        raise InputError(f"detector {text} is an address; guards run in this process: give a folder or a hub id")
+        # What is shown and stored has no password and no key.
+        return GuardSpec(str(parse_address(text)), "remote", text)
     if text.startswith(GUARD):
         head, at, rest = text.removeprefix(GUARD).partition("@")
         # A path may hold an @ of its own.

@@ -25,6 +25,8 @@ def shape(spec: GuardSpec):
         ("guard:org/m", ("guard", None, "org/m")),
         ("guard:wild_guard@/a@b", ("guard", "wild_guard", "/a@b")),
         ("guard:nobody@/a", ("guard", None, "nobody@/a")),
+        ("http://127.0.0.1:8000", ("remote", None, "http://127.0.0.1:8000")),
+        ("any(a, https://host/v1)", ("any", ("detector", None, "a"), ("remote", None, "https://host/v1"))),
         ("any(embedded)", ("any", ("detector", None, "embedded"))),
         ("mean(a; guard:b)", ("mean", ("detector", None, "a"), ("guard", None, "b"))),
         (
@@ -55,8 +57,8 @@ def test_what_a_specification_says(text, expected):
         ("any( , )", "names no guard"),
         ("any(a, b", "lacks its closing bracket"),
         ("any(a, all(b)", "lacks its closing bracket"),
-        ("http://127.0.0.1:8000", "is an address"),
-        ("any(a, https://host/v1)", "is an address"),
+        ("http://", "is no address"),
+        ("any(a, https://host:x/v1)", "is no address"),
     ],
 )
 def test_what_no_guard_is_named_by(text, told):

@@ -1,0 +1,105 @@
+"""The command that lets one talk with a guarded model in the terminal."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from llava.cli.options import (
+    Attention,
+    Config,
+    Detector,
+    DetectorBase,
+    DetoxifierBase,
+    Device,
+    Dtype,
+    Endpoint,
+    In4Bit,
+    In8Bit,
+    OptionalDetoxifier,
+    Threshold,
+    TrustRemoteCode,
+)
+from llava.errors import InputError
+
+
+def chat(
+    model: Annotated[str, typer.Option(help="Multimodal model: 'embedded', a folder or a hub id.")] = "embedded",
+    endpoint: Endpoint = None,
+    detector: Detector = "embedded",
+    detoxifier: OptionalDetoxifier = None,
+    detector_base: DetectorBase = None,
+    detoxifier_base: DetoxifierBase = None,
+    threshold: Threshold = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show the unguarded answer beside the guarded one.")
+    ] = False,
+    system: Annotated[str | None, typer.Option(help="What the model is told before everything else.")] = None,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer in tokens.")] = 256,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    attn_implementation: Attention = None,
+    load_in_8bit: In8Bit = False,
+    load_in_4bit: In4Bit = False,
+    trust_remote_code: TrustRemoteCode = False,
+    config: Config = None,
+) -> None:
+    """Chat with a guarded model in the terminal: images by path, and why the guard stepped in; see docs/chat.md."""
+    options = locals()
+    from llava.serve.terminal.session import ChatSession, read_lines
+    from llava.terminal import build_console
+
+    protector = load_protector(options)
+    session = ChatSession(
+        load_speaker(options),
+        protector,
+        build_console(),
+        system=system,
+        compare=compare,
+        max_new_tokens=max_new_tokens,
+    )
+    session.run(read_lines())
+
+
+def load_protector(options: dict[str, Any]) -> Any:
+    """Load the guard; detector and detoxifier are small and run unquantised.
+
+    Raises:
+        InputError: When there is none, or it cannot be used.
+    """
+    from dataclasses import replace
+
+    from llava.model.options import take_options
+    from llava.protector.protector import Protector
+
+    if options["detector"] in ("", "none"):
+        raise InputError("chat needs a guard; give --detector, and --compare to see the unguarded answers too")
+    return Protector.from_pretrained(
+        options["detector"],
+        None if options["detoxifier"] in (None, "", "none") else options["detoxifier"],
+        options["threshold"],
+        replace(take_options(options), load_in_8bit=False, load_in_4bit=False),
+        detector_base=options["detector_base"],
+        detoxifier_base=options["detoxifier_base"],
+    )
+
+
+def load_speaker(options: dict[str, Any]) -> Any:
+    """Return who answers: the model in this process, or the one behind `--endpoint`.
+
+    Raises:
+        InputError: When it cannot be used.
+    """
+    from llava.model.answering.client import API_KEY_VARIABLE
+    from llava.model.answering.transport import read_key
+    from llava.model.options import take_options
+    from llava.serve.terminal.speakers import LocalSpeaker, RemoteSpeaker
+
+    limits = {"max_new_tokens": options["max_new_tokens"], "temperature": options["temperature"]}
+    if options["endpoint"]:
+        return RemoteSpeaker(options["endpoint"], read_key(API_KEY_VARIABLE), options["model"], **limits)
+    from llava.model.loading import load_mllm
+
+    return LocalSpeaker(load_mllm(options["model"], take_options(options)), **limits)

@@ -1,0 +1,1 @@
+"""`/v1/chat/completions`: a model's answers, each of them guarded before a byte of it leaves."""

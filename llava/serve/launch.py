@@ -1,0 +1,132 @@
+"""What `mllm-protector serve` does: settings, parts, application, server, in this order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from llava.errors import InputError
+from llava.model.options import LoadOptions, take_options
+from llava.process import leave
+from llava.serve.app import ChatDoor, build_app
+from llava.serve.audit import start_logging
+from llava.serve.chat.in_process import InProcessModel
+from llava.serve.chat.router import Chat
+from llava.serve.chat.upstream import Upstream
+from llava.serve.running import (
+    UPSTREAM_VARIABLE,
+    open_socket,
+    parse_pairs,
+    parse_thresholds,
+    read_api_keys,
+    run_server,
+)
+from llava.serve.service import GuardService
+from llava.serve.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from llava.protector.protector import Protector
+
+LAST_SECONDS = 5.0
+"""How long the guard's threads may take for their last batch once every request has ended."""
+
+logger = logging.getLogger(__name__)
+
+
+def launch(options: dict[str, Any], announce: Callable[[str], object]) -> None:
+    """Run a server until it is told to stop.
+
+    Args:
+        options: Those of the command, by name.
+        announce: Told the server's address once it answers.
+
+    Raises:
+        InputError: When an option or a checkpoint cannot be used.
+    """
+    settings = read_settings(options)
+    check_parts(options)
+    opened = open_socket(settings.host, settings.port)
+    with opened:
+        protector = load_protector(options)
+        start_logging(settings.log_text)
+        service = GuardService(protector, settings)
+        app = build_app(settings, service, build_chat(options, settings, service))
+        if settings.fail_open:
+            logger.warning("--fail-open: texts that the guard cannot judge will pass; they are counted apart")
+        run_server(app, settings, opened, lambda address: announce(f"listening on {address}"))
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    if not service.join(LAST_SECONDS) or others:
+        # What still hangs had its time. The interpreter would wait for it, or fall over a thread inside torch.
+        leave(0)
+
+
+def read_settings(options: dict[str, Any]) -> ServerSettings:
+    """Return the settings of a server from the command's options.
+
+    Raises:
+        InputError: When one is out of its bounds.
+    """
+    names = {each.name for each in fields(ServerSettings)}
+    given = {name: value for name, value in options.items() if name in names}
+    return ServerSettings(
+        **given,
+        api_keys=read_api_keys(options["api_key_file"]),
+        thresholds=parse_thresholds(options["threshold_for"] or []),
+        actions=parse_pairs(options["action_for"] or [], "--action-for"),
+    )
+
+
+def check_parts(options: dict[str, Any]) -> None:
+    """Refuse parts that do not go together, before any is loaded.
+
+    Raises:
+        InputError: Naming the options.
+    """
+    if options["model"] and options["upstream"]:
+        raise InputError("--model and --upstream exclude each other; give the one that is to be guarded")
+    if options["detector"] in ("", "none"):
+        raise InputError("serve needs a guard; give --detector")
+    if options["detoxifier_base"] is not None and options["detoxifier"] in (None, "", "none"):
+        raise InputError("--detoxifier-base does nothing without a detoxifier; add --detoxifier")
+
+
+def load_protector(options: dict[str, Any]) -> Protector:
+    """Load detector and detoxifier; they are small, and run unquantised.
+
+    Raises:
+        InputError: When one cannot be used.
+    """
+    from llava.protector.protector import Protector
+
+    detoxifier = None if options["detoxifier"] in (None, "", "none") else options["detoxifier"]
+    return Protector.from_pretrained(
+        options["detector"],
+        detoxifier,
+        options["threshold"],
+        replace(take_options(options), load_in_8bit=False, load_in_4bit=False),
+        detector_base=options["detector_base"],
+        detoxifier_base=options["detoxifier_base"],
+    )
+
+
+def build_chat(options: dict[str, Any], settings: ServerSettings, service: GuardService) -> ChatDoor | None:
+    """Return what answers chats; None for the guard alone.
+
+    Raises:
+        InputError: When the model or the upstream's address cannot be used.
+    """
+    if options["upstream"]:
+        key = os.environ.get(UPSTREAM_VARIABLE, "").strip() or None
+        return Chat(settings, service, Upstream(options["upstream"], key, seconds=settings.request_timeout))
+    if not options["model"]:
+        return None
+    from llava.model.loading import load_mllm
+
+    loaded: LoadOptions = take_options(options)
+    name = str(options["model"]).rstrip("/").rpartition("/")[2]
+    model = load_mllm(options["model"], loaded)
+    return Chat(settings, service, InProcessModel(model, name, max_new_tokens=settings.max_new_tokens))

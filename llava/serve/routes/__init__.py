@@ -1,0 +1,1 @@
+"""The routes by which other programs ask the guard; chats have a folder of their own."""

@@ -1,0 +1,1 @@
+"""A guarded chat in the terminal."""
