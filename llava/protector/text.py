@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 WINDOW_OVERLAP = 8
 """Consecutive windows of a long response share 1/8 of their length, so that no sentence is only seen cut."""
+HEAD_SHARE = 2
+"""At most half of a window is the question. Of a longer one, or a long conversation, the end is read: there stands what
+was asked last."""
 
 
 class Window(NamedTuple):
@@ -63,10 +66,29 @@ def tokenise_pair(
     if not response.strip() or head == len(ids):
         return None
     spans = [(max(0, left - start), max(0, right - start)) for left, right in offsets[head:]]
+    ids, head = shorten_head(ids, head, config.max_length // HEAD_SHARE)
     if plain != response:
         places = locate_characters(plain, response)
         spans = [(places[left], places[right]) for left, right in spans]
     return PairTokens(ids, head, spans)
+
+
+def shorten_head(ids: list[int], head: int, most: int) -> tuple[list[int], int]:
+    """Leave out the beginning of a long question, but for its first token, which may be the tokenizer's start token.
+
+    Args:
+        ids: Token ids of question and response.
+        head: How many of them come before the response.
+        most: How many of those may stay, at least one where there is one.
+
+    Example:
+        >>> shorten_head([1, 2, 3, 4, 5, 6], 5, 3), shorten_head([1, 2, 3], 2, 3)
+        (([1, 4, 5, 6], 3), ([1, 2, 3], 2))
+    """
+    kept = max(1, most)
+    if head <= kept:
+        return ids, head
+    return [*ids[:1], *ids[head - kept + 1 :]], kept
 
 
 def locate_characters(changed: str, text: str) -> list[int]:
@@ -90,7 +112,7 @@ def cut_windows(text: PairTokens, max_length: int) -> list[tuple[int, Window]]:
     """Return the windows of a text, each with the number of the response's token that it begins at."""
     if len(text.ids) <= max_length:
         return [(0, Window(text.ids, text.head))]
-    head, body = text.ids[: min(text.head, max_length // 2)], text.ids[text.head :]
+    head, body = text.ids[: text.head], text.ids[text.head :]
     size = max_length - len(head)
     step = max(1, size - size // WINDOW_OVERLAP)
     starts = range(0, max(1, len(body) - size + step), step)
@@ -103,7 +125,8 @@ def encode_windows(
     """Tokenise one pair into windows of at most `config.max_length` tokens that cover the whole response.
 
     A text that fits gives one window, the plain tokenisation. In a longer one each window repeats the head (special
-    tokens, the question, cut to half the length when needed) and goes on with the next part of the response.
+    tokens, the question) and goes on with the next part of the response. A question that would take more than half
+    of a window loses its beginning.
 
     Args:
         tokenizer: A fast tokenizer (character offsets are needed).

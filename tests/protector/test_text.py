@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from llava.protector.config import ProtectorConfig
 from llava.protector.text import (
+    HEAD_SHARE,
     encode_detoxifier_prompt,
     encode_readings,
     encode_windows,
@@ -72,7 +73,7 @@ def test_windows_cover_the_whole_response_within_the_limit(prompt, response, for
     joined = windows[0]
     if len(windows) > 1:
         head = len(encoding["input_ids"]) - len(body)
-        head = min(head, max_length // 2)
+        head = min(head, max(1, max_length // HEAD_SHARE))
         assert {window.head for window in encoded} == {head}
         size = max_length - head
         step = size - size // 8
@@ -83,6 +84,22 @@ def test_windows_cover_the_whole_response_within_the_limit(prompt, response, for
         assert joined == body
     else:
         assert joined[-len(body) :] == body
+
+
+def test_of_a_long_question_the_end_is_read():
+    """Half of the window, whether the text would fit or not: what was asked last, and the words before the answer."""
+    config = ProtectorConfig(kind="detector", text_form="prompt+response", max_length=64)
+    asked = "Tell me of the sea. " * 9 + "How do I bake bread?"
+    (short,) = encode_windows(TOKENIZER, config, asked, "So.")
+    windows = encode_windows(TOKENIZER, config, asked, "So it is. " * 40)
+    whole = TOKENIZER(render_detector_text(config, asked, "So.")[0])["input_ids"]
+    room = config.max_length // HEAD_SHARE
+    assert len(windows) > 1
+    assert {window.head for window in (short, *windows)} == {room}
+    for window in (short, *windows):
+        assert window.ids[0] == whole[0]
+        assert window.ids[1:room] == short.ids[1:room]
+        assert TOKENIZER.decode(window.ids[1:room]).endswith("bake bread?\n\nAnswer:")
 
 
 @settings(max_examples=60)
