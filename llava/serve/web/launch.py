@@ -120,7 +120,7 @@ def start(page: Any, host: str, port: int, share: bool) -> None:
             run_history=False,
             max_file_size=MAX_IMAGE_BYTES,
             app_kwargs={"middleware": [Middleware(ClosedPage)]},
-            theme=gr.themes.Default(font=FONTS, font_mono=MONO_FONTS),
+            theme=gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONO_FONTS),
             css_paths=STYLE,
         )
     except (OSError, ValueError, RuntimeError) as error:

@@ -61,13 +61,13 @@ def build_page(answering: Answering, queue_limit: int) -> Blocks:
                     elem_id="threshold",
                     buttons=[],
                 )
-        with gr.Row(elem_id="examples"):
-            gr.Examples([list(place_example(*example)) for example in EXAMPLES], [image, question], label="To try")
         verdict = gr.HTML(render_verdict(None), elem_id="verdict")
         with gr.Row(elem_id="answers"):
             unguarded = gr.HTML(render_unguarded(None), elem_id="unguarded", min_width=300)
             guarded = gr.HTML(render_guarded(None), elem_id="guarded", min_width=300)
         plot = gr.HTML(render_plot(None), elem_id="plot")
+        with gr.Row(elem_id="examples"):
+            gr.Examples([list(place_example(*example)) for example in EXAMPLES], [image, question], label="To try")
 
         shown = [exchange, verdict, unguarded, guarded, plot]
         quiet: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": verdict, "api_visibility": "private"}

@@ -64,7 +64,8 @@ def describe_state(exchange: Exchange | None) -> tuple[str, str]:
         words = describe_decision(exchange.result, exchange.threshold, len(exchange.released))
         still = "; the model still writes" if exchange.writing else ""
         name = exchange.result.action.value
-        return name, words.removeprefix("passed, ") + unseen + still
+        # The word stands before the sentence already.
+        return name, words.removeprefix(f"{name}, ").replace(f"; {name}", "") + unseen + still
     if exchange.judging:
         return "judging", f"the guard reads the answer at a threshold of {exchange.threshold:.2f}"
     if exchange.writing:
