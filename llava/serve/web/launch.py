@@ -101,7 +101,6 @@ def start(page: Any, host: str, port: int, share: bool) -> None:
     Raises:
         FailedRunError: When it does not start.
     """
-    import gradio as gr
     from starlette.middleware import Middleware
 
     try:
@@ -120,7 +119,7 @@ def start(page: Any, host: str, port: int, share: bool) -> None:
             run_history=False,
             max_file_size=MAX_IMAGE_BYTES,
             app_kwargs={"middleware": [Middleware(ClosedPage)]},
-            theme=gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONO_FONTS),
+            theme=build_theme(),
             css_paths=STYLE,
         )
     except (OSError, ValueError, RuntimeError) as error:
@@ -130,3 +129,11 @@ def start(page: Any, host: str, port: int, share: bool) -> None:
         raise FailedRunError(
             "Gradio's relay gives no public address; leave out --share, or look at this machine's network"
         )
+
+
+def build_theme() -> Any:
+    """Return the page's look: fonts that are there, and a button whose words stand out from it."""
+    import gradio as gr
+
+    theme = gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONO_FONTS)
+    return theme.set(button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700")

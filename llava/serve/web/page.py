@@ -44,12 +44,10 @@ def build_page(answering: Answering, queue_limit: int) -> Blocks:
         exchange = gr.State(None, time_to_live=HOUR_SECONDS)
         gr.HTML(render_header(answering), elem_id="header")
         with gr.Row(elem_id="asking"):
-            image = gr.Image(
-                label="Image (may stay empty)", type="filepath", sources=["upload", "clipboard"], height=210, buttons=[]
-            )
+            image = gr.Image(label="Image", type="filepath", sources=["upload", "clipboard"], height=210, buttons=[])
             keep_uploads_alone(image)
             with gr.Column(min_width=300):
-                question = gr.Textbox(label="Question", lines=1, max_lines=5, elem_id="question", autofocus=True)
+                question = gr.Textbox(label="Question", lines=1, max_lines=5, elem_id="question")
                 with gr.Row(elem_id="buttons"):
                     ask = gr.Button("Ask", variant="primary", elem_id="ask", min_width=90)
                     stop = gr.Button("Stop", elem_id="stop", min_width=90)

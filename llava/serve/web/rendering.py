@@ -24,10 +24,17 @@ def render_unguarded(exchange: Exchange | None) -> str:
         return _panel("unguarded", "Unguarded", "as the model writes it", '<div class="mp-text"></div>')
     spans = find_spans(exchange.tokens, exchange.threshold) if exchange.flagged else []
     text = mark_spans(exchange.raw, spans) + (WAITING if exchange.writing else "")
-    masked = exchange.flagged and bool(exchange.raw)
-    body = f'<div class="mp-text mp-masked" {MASK}>{text}</div>' if masked else f'<div class="mp-text">{text}</div>'
-    note = '<p class="mp-note">Blurred because it is flagged: press it to read it.</p>' if masked else ""
-    return _panel("unguarded", "Unguarded", "as the model writes it", body + note)
+    if not (exchange.flagged and exchange.raw):
+        body, note = f'<div class="mp-text">{text}</div>', ""
+    elif exchange.writing:  # every new word would blur it again
+        body, note = (
+            f'<div class="mp-text mp-masked" aria-hidden="true">{text}</div>',
+            "it can be shown once it is written",
+        )
+    else:
+        body, note = f'<div class="mp-text mp-masked" {MASK}>{text}</div>', "press it to read it"
+    notice = f'<p class="mp-note">Blurred because it is flagged; {note}.</p>' if note else ""
+    return _panel("unguarded", "Unguarded", "as the model writes it", body + notice)
 
 
 def render_guarded(exchange: Exchange | None) -> str:

@@ -55,7 +55,7 @@ def test_both_answers_and_the_score_of_every_beginning(local, protector, picture
     assert (first.writing, first.raw, first.with_image) == (True, "", True)
     raw = local.speaker.model.generate([QUESTION], [Image.open(picture)], max_new_tokens=TOKENS)[0]
     assert (end.raw, end.released, end.replacement, end.result.action) == (raw, raw, "", Action.PASSED)
-    assert not (end.writing or end.flagged or end.error)
+    assert (end.writing, end.flagged, end.error) == (False, False, "")
     assert len(end.points) > 5
     assert end.points[-1].place == len(raw)
     wanted = protector.detector.score([raw[: point.place] for point in end.points], [QUESTION] * len(end.points))
@@ -148,7 +148,9 @@ def test_what_goes_wrong_is_one_line(upstream, tmp_path):
         assert str(tmp_path) not in end.error
         assert not end.writing
         assert end.result is None
-    gone = Answering(RemoteSpeaker("http://127.0.0.1:9", None, "echo", max_new_tokens=5, temperature=0), asker.protector)
+    gone = Answering(
+        RemoteSpeaker("http://127.0.0.1:9", None, "echo", max_new_tokens=5, temperature=0), asker.protector
+    )
     assert "the upstream failed" in last(gone.ask("Why?", None, 0.5)).error
 
 

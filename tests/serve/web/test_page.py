@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,15 @@ from llava import Protector
 from llava.errors import InputError
 from llava.serve.terminal.speakers import RemoteSpeaker
 from llava.serve.web.answering import Answering
-from llava.serve.web.page import EXAMPLES, ask_with, build_page, finish_with, judge_with, keep_uploads_alone, place_example
+from llava.serve.web.page import (
+    EXAMPLES,
+    ask_with,
+    build_page,
+    finish_with,
+    judge_with,
+    keep_uploads_alone,
+    place_example,
+)
 from tests.serve.chat.live import WordGuard
 
 gradio = pytest.importorskip("gradio", reason="gradio is not installed; pip install 'mllm-protector[demo]'")
@@ -63,5 +72,4 @@ def test_the_examples_are_there():
         image, question = place_example(*example)
         assert question
         if image:
-            with open(image, "rb") as opened:
-                assert opened.read(2) == b"\xff\xd8"
+            assert Path(image).read_bytes().startswith(b"\xff\xd8")

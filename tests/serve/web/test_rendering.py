@@ -46,7 +46,7 @@ def test_an_answer_that_passed_is_shown_plainly():
 
 def test_a_growing_answer_is_blurred_from_where_it_crosses():
     growing = replace(REFUSED, result=None, writing=True, tokens=())
-    assert "mp-masked" in render_unguarded(growing)
+    assert '<div class="mp-text mp-masked" aria-hidden="true">' in render_unguarded(growing)
     assert "mp-masked" not in render_unguarded(replace(growing, points=growing.points[:1]))
     assert "mp-masked" in render_unguarded(replace(growing, points=growing.points[:1], threshold=0.1))
 
