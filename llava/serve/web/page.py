@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.data.benchmarks.sample import SAMPLE_FOLDER
-from llava.errors import InputError
 from llava.serve.web.answering import STEP, Answering
 from llava.serve.web.exchange import Exchange
 from llava.serve.web.plot import render_plot
@@ -157,11 +156,13 @@ def keep_uploads_alone(image: Image) -> None:
 
     By itself it decodes pictures without the limits of `open_image`, and fetches one when a client sends an address.
     """
+    import gradio as gr
+
     keep = image.async_move_resource_to_block_cache
 
     async def keep_local(place: str | Path | None) -> str | None:
         if place is not None and "://" in str(place):
-            raise InputError("an image must be uploaded; addresses are not fetched")
+            raise gr.Error("an image must be uploaded; addresses are not fetched", print_exception=False)
         return await keep(place)
 
     image.async_move_resource_to_block_cache = keep_local

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from llava import Protector
-from llava.errors import InputError
 from llava.serve.terminal.speakers import RemoteSpeaker
 from llava.serve.web.answering import Answering
 from llava.serve.web.page import (
@@ -62,7 +61,7 @@ def test_an_address_is_not_fetched(asker, tmp_path):
     image = gradio.Image(type="filepath")
     keep_uploads_alone(image)
     for address in ("http://127.0.0.1:9/a.png", "https://example.org/a.png"):
-        with pytest.raises(InputError, match="addresses are not fetched"):
+        with pytest.raises(gradio.Error, match="addresses are not fetched"):
             asyncio.run(image.async_move_resource_to_block_cache(address))
     assert asyncio.run(image.async_move_resource_to_block_cache(None)) is None
 
