@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from llava import __version__
-from llava.cli import chat, demo, evaluate, machine, models, protect, serve
+from llava.cli import chat, evaluate, machine, models, protect, serve
 from llava.cli.command import CheckedCommand
 from llava.cli.config import join_lists
 from llava.errors import to_one_line
@@ -48,7 +48,7 @@ for _command in (
     *(evaluate.generate, evaluate.score, evaluate.report, evaluate.compare),
     *(protect.detect, protect.detoxify, protect.calibrate, protect.guard_bench),
     *(models.merge, models.convert, models.export),
-    *(serve.serve, chat.chat, demo.demo, machine.quickstart, machine.doctor),
+    *(serve.serve, chat.chat, chat.demo, machine.quickstart, machine.doctor),
 ):
     app.command(cls=CheckedCommand)(_command)
 for _name, _train in (

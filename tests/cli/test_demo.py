@@ -27,7 +27,7 @@ def test_without_gradio_one_line_says_so():
 @pytest.mark.skipif(find_spec("gradio") is None, reason="gradio is not installed; pip install 'mllm-protector[demo]'")
 def test_bad_usage(tiny_llava, tiny_detector, capsys):
     assert main(["demo", "--detector", "none"]) == 2
-    assert "demo needs a guard" in capsys.readouterr().err
+    assert "there is no guard to talk through" in capsys.readouterr().err
     assert main(["demo", "--port", "99999"]) == 2
     assert "--port 99999 must be" in capsys.readouterr().err
     with socket.socket() as taken:
