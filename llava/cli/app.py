@@ -48,7 +48,7 @@ for _command in (
     *(evaluate.generate, evaluate.score, evaluate.report, evaluate.compare),
     *(protect.detect, protect.detoxify, protect.calibrate, protect.guard_bench),
     *(models.merge, models.convert, models.export),
-    *(serve.serve, chat.chat, machine.quickstart, machine.doctor),
+    *(serve.serve, chat.chat, chat.demo, machine.quickstart, machine.doctor),
 ):
     app.command(cls=CheckedCommand)(_command)
 for _name, _train in (

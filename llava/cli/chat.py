@@ -1,4 +1,4 @@
-"""The command that lets one talk with a guarded model in the terminal."""
+"""Commands by which one talks with a guarded model: in the terminal, and on a web page."""
 
 from __future__ import annotations
 
@@ -63,6 +63,41 @@ def chat(
     session.run(read_lines())
 
 
+def demo(
+    model: Annotated[str, typer.Option(help="Multimodal model: 'embedded', a folder or a hub id.")] = "embedded",
+    endpoint: Endpoint = None,
+    detector: Detector = "embedded",
+    detoxifier: OptionalDetoxifier = "embedded",
+    detector_base: DetectorBase = None,
+    detoxifier_base: DetoxifierBase = None,
+    threshold: Threshold = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback let others in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any free one.")] = 7860,
+    share: Annotated[
+        bool, typer.Option("--share", help="Make the page public for some days, through Gradio's relay.")
+    ] = False,
+    queue_limit: Annotated[int, typer.Option(help="Questions that may wait; one is answered at a time.")] = 16,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer in tokens.")] = 256,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    attn_implementation: Attention = None,
+    load_in_8bit: In8Bit = False,
+    load_in_4bit: In4Bit = False,
+    trust_remote_code: TrustRemoteCode = False,
+    config: Config = None,
+) -> None:
+    """Show a guarded model on a web page, its unguarded answers beside the guarded ones; see docs/demo.md."""
+    options = locals()
+    check_extra()
+    from llava.serve.web.answering import Answering
+    from llava.serve.web.launch import launch
+
+    protector = load_protector(options)
+    answering = Answering(load_speaker(options), protector, max_new_tokens=max_new_tokens)
+    launch(answering, typer.echo, host=host, port=port, share=share, queue_limit=queue_limit)
+
+
 def load_protector(options: dict[str, Any]) -> Any:
     """Load the guard; detector and detoxifier are small and run unquantised.
 
@@ -75,7 +110,8 @@ def load_protector(options: dict[str, Any]) -> Any:
     from llava.protector.protector import Protector
 
     if options["detector"] in ("", "none"):
-        raise InputError("chat needs a guard; give --detector, and --compare to see the unguarded answers too")
+        remedy = ", and --compare to see the unguarded answers too" if "compare" in options else ""
+        raise InputError(f"there is no guard to talk through; give --detector{remedy}")
     return Protector.from_pretrained(
         options["detector"],
         None if options["detoxifier"] in (None, "", "none") else options["detoxifier"],
@@ -103,3 +139,15 @@ def load_speaker(options: dict[str, Any]) -> Any:
     from llava.model.loading import load_mllm
 
     return LocalSpeaker(load_mllm(options["model"], take_options(options)), **limits)
+
+
+def check_extra() -> None:
+    """Refuse where Gradio is not installed.
+
+    Raises:
+        InputError: With the command that mends it.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("gradio") is None:
+        raise InputError("demo needs gradio, which is not installed; pip install 'mllm-protector[demo]'")

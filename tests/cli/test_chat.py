@@ -115,7 +115,7 @@ def test_through_a_pipe(tiny_llava, tiny_detector, monkeypatch, capsys):
 
 def test_bad_usage(tiny_llava, capsys):
     assert main(["chat", "--detector", "none"]) == 2
-    assert "chat needs a guard" in capsys.readouterr().err
+    assert "there is no guard to talk through" in capsys.readouterr().err
 
 
 def test_in_a_terminal(tiny_llava, tiny_detector):

@@ -1,4 +1,4 @@
-"""Headless Chromium for the tests of the report page: Debian's packages `chromium` and `chromium-driver`."""
+"""Headless Chromium for the tests of pages: Debian's packages `chromium` and `chromium-driver`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ requires_chromium = pytest.mark.skipif(
 
 
 @contextmanager
-def open_page(path: Path, *, width: int = 1280, height: int = 900) -> Iterator:
-    """Open a file in Chromium at a window size in CSS pixels and yield selenium's driver."""
+def open_page(page: Path | str, *, width: int = 1280, height: int = 900) -> Iterator:
+    """Open a file or an address in Chromium at a window size in CSS pixels and yield selenium's driver."""
     selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed; pip install selenium")
     from selenium.webdriver.chrome.service import Service
 
@@ -48,7 +48,7 @@ def open_page(path: Path, *, width: int = 1280, height: int = 900) -> Iterator:
             # Narrower than Chromium's smallest window is only possible through the emulation of a device.
             metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-            driver.get(path.resolve().as_uri())
+            driver.get(page if isinstance(page, str) else page.resolve().as_uri())
             yield driver
         finally:
             driver.quit()

@@ -1,0 +1,1 @@
+"""The web demo: a question and an image in, both answers side by side out."""
