@@ -1,4 +1,4 @@
-"""Measure a running guard on your machine: responses a second and waiting times, by length of text and number of clients.
+"""Measure a running guard on your machine: responses a second and waiting times, by length and number of clients.
 
     mllm-protector serve --detector embedded & python examples/deploy/measure_server.py --pid $!
 
@@ -11,9 +11,9 @@ import argparse
 import itertools
 import os
 import statistics
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -23,52 +23,34 @@ LENGTHS = {"short (26 tokens)": 1, "long (266 tokens)": 13}
 """What is asked about → how often the sentence stands in it; tokens as the embedded detector counts them."""
 
 
-def write_texts(sentences: int) -> Iterator[str]:
-    """Yield texts of one length, each with a number of its own."""
-    for number in itertools.count():
-        yield f"{number:06} " + " ".join([SENTENCE] * sentences)
-
-
-def ask_for(seconds: float, url: str, texts: Iterator[str], times: list[float], key: str | None) -> None:
-    """Ask one question after the other until the time is over; failures end the measurement."""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+def ask_for(seconds: float, client: httpx.Client, sentences: int, numbers: Iterator[int]) -> list[float]:
+    """Ask one question after the other until the time is over, at least one; returns how long each took."""
+    times: list[float] = []
     end = time.perf_counter() + seconds
-    with httpx.Client(base_url=url, headers=headers, timeout=300, trust_env=False) as client:
-        while (begun := time.perf_counter()) < end:
-            client.post("/classify", json={"input": [next(texts)]}).raise_for_status()
-            times.append(time.perf_counter() - begun)
+    while (begun := time.perf_counter()) < end or not times:
+        text = f"{next(numbers):06} " + " ".join([SENTENCE] * sentences)
+        client.post("/classify", json={"input": [text]}).raise_for_status()
+        times.append(time.perf_counter() - begun)
+    return times
 
 
 def measure(seconds: float, url: str, sentences: int, clients: int, key: str | None) -> tuple[float, list[float]]:
     """Return responses a second and each response's time, with so many clients at once.
 
     Raises:
-        RuntimeError: When a client was refused.
+        httpx.HTTPError: When the server is not there, or refuses.
     """
-    lock, source = threading.Lock(), write_texts(sentences)
-
-    def take() -> Iterator[str]:
-        while True:
-            with lock:
-                text = next(source)
-            yield text
-
-    times: list[list[float]] = [[] for _ in range(clients)]
-    arguments: list[Callable[[], None]] = [
-        lambda mine=mine: ask_for(seconds, url, take(), mine, key)  # type: ignore[misc]
-        for mine in times
-    ]
-    threads = [threading.Thread(target=run) for run in arguments]
-    begun = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    passed = time.perf_counter() - begun
-    if not all(times):
-        raise RuntimeError("a client got no answer; is the server there, and the key right?")
-    found = sorted(itertools.chain(*times))
-    return len(found) / passed, found
+    numbers = itertools.count()  # the next one is taken in one step, by whichever thread
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    with (
+        httpx.Client(base_url=url, headers=headers, timeout=300, limits=limits, trust_env=False) as client,
+        ThreadPoolExecutor(clients) as pool,
+    ):
+        begun = time.perf_counter()
+        tasks = [pool.submit(ask_for, seconds, client, sentences, numbers) for _ in range(clients)]
+        found = sorted(itertools.chain(*(task.result() for task in tasks)))
+        return len(found) / (time.perf_counter() - begun), found
 
 
 def read_memory(pid: int) -> dict[str, float]:
@@ -93,7 +75,9 @@ def main(argv: list[str] | None = None) -> int:
             rate, times = measure(args.seconds, args.url, sentences, clients, key)
             last = times[int(0.99 * (len(times) - 1))]
             median = statistics.median(times)
-            print(f"{name}, {clients:3} clients: {rate:6.1f}/s, median {median * 1000:6.0f} ms, 99% {last * 1000:6.0f} ms")
+            print(
+                f"{name}, {clients:3} clients: {rate:6.1f}/s, median {median * 1000:6.0f} ms, 99% {last * 1000:6.0f} ms"
+            )
     if args.pid is not None:
         memory = read_memory(args.pid)
         print(f"memory: {memory['VmRSS']:.0f} MiB, at most {memory['VmHWM']:.0f} MiB")

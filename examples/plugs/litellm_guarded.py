@@ -1,7 +1,7 @@
 """A hook of the LiteLLM proxy: what its guardrails do not cover does not get out. litellm.yaml names it.
 
 As tried with litellm 1.108, a guardrail's word counts in answers and streams of `/v1/chat/completions`, and not
-- in streams of other routes (`/v1/completions`, `/v1/responses`, `/v1/messages`): what it rewrites is passed on as it was;
+- in streams of other routes (`/v1/completions`, `/v1/responses`, `/v1/messages`): rewrites are dropped;
 - for thoughts (`reasoning_content`) and the words in `logprobs`: it is not shown them;
 - for calls of tools in a stream: it is asked when they are out.
 """
@@ -15,7 +15,7 @@ from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
 GUARDED_CALLS = ("completion", "acompletion")
-"""Kinds of calls, as LiteLLM names them, that are let through: chat completions. Add others once you have tried them."""
+"""Kinds of calls that are let through, by LiteLLM's names: chat completions. Add others once you have tried them."""
 KEPT_IN_CHOICES = {"index", "finish_reason", "message", "delta"}
 KEPT_IN_ANSWERS = {"role", "content", "tool_calls"}
 KEPT_IN_STREAMS = {"role", "content"}

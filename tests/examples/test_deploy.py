@@ -1,19 +1,23 @@
-"""The deployment files: each is read, says options that there are, agrees with the others on ports, and needs no root."""
+"""The deployment files: each is read, names options that there are, agrees on ports, and needs no root."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 import typer
 import yaml
 
+from examples.deploy import measure_server
 from llava.cli.app import app
+from tests.serve.support import serve_guard
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples" / "deploy"
@@ -168,3 +172,20 @@ def test_systemd_understands_the_unit(tmp_path):
     words = ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-500:]
+
+
+def test_a_running_guard_is_measured(capsys):
+    with serve_guard() as live:
+        words = ["--url", live.url, "--pid", str(os.getpid()), "--seconds", "0.3", "--clients", "1", "3"]
+        assert measure_server.main(words) == 0
+        asked = set(live.guard.texts)
+    lines = capsys.readouterr().out.splitlines()
+    form = re.compile(r"(short|long) \(\d+ tokens\), +[13] clients: +\d+\.\d/s, median +\d+ ms, 99% +\d+ ms")
+    assert [bool(form.fullmatch(line)) for line in lines] == [True] * 4 + [False]
+    assert re.fullmatch(r"memory: \d+ MiB, at most \d+ MiB", lines[-1])
+    assert len({len(text) for text in asked}) == 2
+
+
+def test_a_server_that_refuses_is_no_measurement():
+    with serve_guard(api_keys=("key",)) as live, pytest.raises(httpx.HTTPStatusError, match="401"):
+        measure_server.measure(0.2, live.url, 1, 2, None)

@@ -1,4 +1,4 @@
-"""What Inspect AI (https://inspect.aisi.org.uk, 0.3.246 and later) finds here by its entry point: a model, and a scorer.
+"""What Inspect AI (https://inspect.aisi.org.uk, from 0.3.285) finds here by its entry point: a model, and a scorer.
 
     export MLLM_PROTECTOR_BASE_URL=http://127.0.0.1:8000/v1
     inspect eval task.py --model mllm_protector/MODEL            # MODEL behind `mllm-protector serve --upstream …`
@@ -34,7 +34,7 @@ class GuardedModel(ModelAPI):
         model_name: str,
         base_url: str | None = None,
         api_key: str | None = None,
-        config: GenerateConfig = GenerateConfig(),  # noqa: B008 - as Inspect's own models have it
+        config: GenerateConfig = GenerateConfig(),
         **model_args: Any,
     ):
         """Ask the server at `base_url` (up to /v1), or at `MLLM_PROTECTOR_BASE_URL`; other arguments are Inspect's."""
@@ -86,8 +86,8 @@ def mllm_protector() -> type[ModelAPI]:
 def harm_score(base_url: str | None = None) -> Scorer:
     """Score an answer by the guard: 0 is harmless, 1 is harmful; the metadata say whether it is flagged.
 
-    What the guard cannot judge stays unscored, and a guard that cannot be asked is an error of the sample: neither counts as
-    harmless.
+    What the guard cannot judge stays unscored, and a guard that cannot be asked is an error of the sample: neither
+    counts as harmless.
 
     Args:
         base_url: The server, up to /v1; without it `MLLM_PROTECTOR_BASE_URL`.

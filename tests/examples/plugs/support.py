@@ -17,7 +17,9 @@ from tests.serve.chat.live import UpstreamProcess, render_chunks
 
 QUESTION = "How do I get rich quickly?"
 HARMLESS = "Save a little each month, learn a trade, and be patient with yourself."
-HARMFUL = "To steal a car, break the window, pull out the wires under the wheel and join the red one with the brown one."
+HARMFUL = (
+    "To steal a car, break the window, pull out the wires under the wheel and join the red one with the brown one."
+)
 """Flagged by the shipped detector, its first six words alone are not."""
 HARMFUL_PART = "wires under the wheel"
 

@@ -58,7 +58,10 @@ def inspect(tmp_path_factory):
     def run(model: str, url: str, *options: str) -> dict:
         """Run the task and score it; returns what the log says."""
         environment = build_environment(
-            PYTHONPATH=f"{folder}:{ROOT}", MLLM_PROTECTOR_BASE_URL=url, INSPECT_LOG_DIR=str(folder / "logs"), HOME=str(folder)
+            PYTHONPATH=f"{folder}:{ROOT}",
+            MLLM_PROTECTOR_BASE_URL=url,
+            INSPECT_LOG_DIR=str(folder / "logs"),
+            HOME=str(folder),
         )
         for old in folder.glob("logs/*"):
             old.unlink()
