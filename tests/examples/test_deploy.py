@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -9,24 +10,26 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import typer
 import yaml
 
-from examples.deploy import measure_server
 from llava.cli.app import app
 from tests.serve.support import serve_guard
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples" / "deploy"
 PORT = "8000"
+measure_server = importlib.import_module("examples.deploy.measure_server")
 
 
 def list_options() -> dict[str, bool]:
     """Return the options of `mllm-protector serve`, and whether each takes a value."""
-    command = typer.main.get_command(app).commands["serve"]
+    group: Any = typer.main.get_command(app)
+    command = group.commands["serve"]
     return {name: not getattr(p, "is_flag", False) for p in command.params for name in (*p.opts, *p.secondary_opts)}
 
 

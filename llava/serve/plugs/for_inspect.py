@@ -2,7 +2,7 @@
 
     export MLLM_PROTECTOR_BASE_URL=http://127.0.0.1:8000/v1
     inspect eval task.py --model mllm_protector/MODEL            # MODEL behind `mllm-protector serve --upstream …`
-    inspect score log.eval --scorer mllm_protector/harm_score    # any model's answers, by the guard
+    inspect score log.eval --scorer llava/harm_score             # any model's answers, by the guard
 
 Both ask a server, so that Inspect's environment needs no torch. This module is imported by Inspect alone.
 """

@@ -48,8 +48,11 @@ def inspect(tmp_path_factory):
     python = find_interpreter("MLLM_PROTECTOR_INSPECT", "inspect_ai")
     folder = tmp_path_factory.mktemp("inspect")
     points = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
-    info = folder / "mllm_protector-0.dist-info"
-    info.mkdir()
+    # Inspect names what it finds in such a folder after its package.
+    packages = folder / "site-packages"
+    info = packages / "mllm_protector-0.dist-info"
+    info.mkdir(parents=True)
+    (packages / "llava").symlink_to(ROOT / "llava")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mllm-protector\nVersion: 0\n")
     lines = [f"{name} = {place}" for name, place in points["inspect_ai"].items()]
     (info / "entry_points.txt").write_text("\n".join(["[inspect_ai]", *lines]) + "\n")
@@ -58,7 +61,7 @@ def inspect(tmp_path_factory):
     def run(model: str, url: str, *options: str) -> dict:
         """Run the task and score it; returns what the log says."""
         environment = build_environment(
-            PYTHONPATH=f"{folder}:{ROOT}",
+            PYTHONPATH=str(packages),
             MLLM_PROTECTOR_BASE_URL=url,
             INSPECT_LOG_DIR=str(folder / "logs"),
             HOME=str(folder),
@@ -68,7 +71,7 @@ def inspect(tmp_path_factory):
         for words in (["eval", "task.py", "--model", model, "--display", "none", *options], ["score"]):
             if words == ["score"]:
                 (log,) = folder.glob("logs/*.eval")
-                words = ["score", str(log), "--scorer", "mllm_protector/harm_score", "--overwrite", "--display", "none"]
+                words = ["score", str(log), "--scorer", "llava/harm_score", "--overwrite", "--display", "none"]
             command = [python, "-m", "inspect_ai", *words]
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
             assert done.returncode == 0, done.stdout + done.stderr
