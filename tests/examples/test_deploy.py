@@ -183,6 +183,8 @@ def test_a_running_guard_is_measured(capsys):
         assert measure_server.main(words) == 0
         asked = set(live.guard.texts)
     lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if re.fullmatch(r"    processor time for each: \d+ ms", line)]) == 4
+    lines = [line for line in lines if not line.startswith(" ")]
     form = re.compile(r"(short|long) \(\d+ tokens\), +[13] clients: +\d+\.\d/s, median +\d+ ms, 99% +\d+ ms")
     assert [bool(form.fullmatch(line)) for line in lines] == [True] * 4 + [False]
     assert re.fullmatch(r"memory: \d+ MiB, at most \d+ MiB", lines[-1])

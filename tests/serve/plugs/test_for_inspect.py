@@ -64,6 +64,7 @@ def inspect(tmp_path_factory):
             PYTHONPATH=str(packages),
             MLLM_PROTECTOR_BASE_URL=url,
             INSPECT_LOG_DIR=str(folder / "logs"),
+            ANY_API_KEY="none",
             HOME=str(folder),
         )
         for old in folder.glob("logs/*"):
@@ -106,8 +107,7 @@ def test_an_answer_that_is_replaced_and_scored(inspect, guard):  # noqa: F811
 
 @pytest.mark.slow
 def test_what_another_model_says_is_scored(inspect, guard, upstream):  # noqa: F811
-    options = ("--model-base-url", f"{upstream.url}/v1", "-M", "api_key=none")
-    found = inspect("openai-api/any/bad", f"{guard.url}/v1", *options)
+    found = inspect("openai-api/any/bad", f"{guard.url}/v1", "--model-base-url", f"{upstream.url}/v1")
     assert "window" in found["text"]
     assert found["value"] > 0.7
     assert found["metadata"] == {"flagged": True}
