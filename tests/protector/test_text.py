@@ -99,7 +99,7 @@ def test_of_a_long_question_the_end_is_read():
     for window in (short, *windows):
         assert window.ids[0] == whole[0]
         assert window.ids[1:room] == short.ids[1:room]
-        assert TOKENIZER.decode(window.ids[1:room]).endswith("bake bread?\n\nAnswer:")
+        assert TOKENIZER.decode(window.ids[1:room]).rstrip().endswith("bake bread?\n\nAnswer:")
 
 
 @settings(max_examples=60)
