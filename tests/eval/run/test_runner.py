@@ -111,6 +111,7 @@ def count_lines(folder) -> int:
     return sum(path.read_bytes().count(b"\n") for path in Path(folder).glob("shards/*.jsonl"))
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_records_of_one(values, tiny_classifier, tiny_lm, tmp_path):
     guarded = {**values, "detector": str(tiny_classifier), "detoxifier": str(tiny_lm), "threshold": 0.4}
     path = run_generation(GenerationSettings(**guarded))
@@ -300,6 +301,7 @@ def test_a_run_that_answered_nothing_does_not_bind_the_next_one(values, tmp_path
     assert len(load_records(tmp_path / "run")) == 10
 
 
+@pytest.mark.slow
 def test_an_input_error_in_a_started_process_stays_one_line(values, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
