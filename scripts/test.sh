@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install what is needed and run the tests, in two processes side by side (TEST_PROCESSES changes the number).
-#   bash scripts/test.sh                  the fast tests: no test marked slow, no coverage; under 6 minutes on two cores
+#   bash scripts/test.sh                  the fast tests: no test marked slow, no coverage; under ten minutes on two cores
 #   bash scripts/test.sh --all            every test, with coverage
 #   bash scripts/test.sh --fuzz           tests/fuzz with 10,000 inputs a parser (MLLM_PROTECTOR_FUZZ_EXAMPLES changes it);
 #                                         well under an hour on two cores
