@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llava.cli.command import check_extra
 from llava.cli.options import (
     Attention,
     Config,
@@ -89,7 +90,7 @@ def demo(
 ) -> None:
     """Show a guarded model on a web page, its unguarded answers beside the guarded ones; see docs/demo.md."""
     options = locals()
-    check_extra()
+    check_extra("demo", "gradio")
     from llava.serve.web.answering import Answering
     from llava.serve.web.launch import launch
 
@@ -99,27 +100,17 @@ def demo(
 
 
 def load_protector(options: dict[str, Any]) -> Any:
-    """Load the guard; detector and detoxifier are small and run unquantised.
+    """Load the guard.
 
     Raises:
         InputError: When there is none, or it cannot be used.
     """
-    from dataclasses import replace
-
-    from llava.model.options import take_options
     from llava.protector.protector import Protector
 
     if options["detector"] in ("", "none"):
         remedy = ", and --compare to see the unguarded answers too" if "compare" in options else ""
         raise InputError(f"there is no guard to talk through; give --detector{remedy}")
-    return Protector.from_pretrained(
-        options["detector"],
-        None if options["detoxifier"] in (None, "", "none") else options["detoxifier"],
-        options["threshold"],
-        replace(take_options(options), load_in_8bit=False, load_in_4bit=False),
-        detector_base=options["detector_base"],
-        detoxifier_base=options["detoxifier_base"],
-    )
+    return Protector.from_options(options)
 
 
 def load_speaker(options: dict[str, Any]) -> Any:
@@ -139,15 +130,3 @@ def load_speaker(options: dict[str, Any]) -> Any:
     from llava.model.loading import load_mllm
 
     return LocalSpeaker(load_mllm(options["model"], take_options(options)), **limits)
-
-
-def check_extra() -> None:
-    """Refuse where Gradio is not installed.
-
-    Raises:
-        InputError: With the command that mends it.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("gradio") is None:
-        raise InputError("demo needs gradio, which is not installed; pip install 'mllm-protector[demo]'")

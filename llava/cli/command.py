@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,18 @@ def check_characters(name: str, value: Any) -> None:
     text = str(value)
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise InputError(f"{name} {describe_value(text)} holds a null character or is not UTF-8; write it otherwise")
+
+
+def check_extra(name: str, *packages: str) -> None:
+    """Refuse where a package is not installed that a command needs.
+
+    Args:
+        name: The command, and the extra of this package that brings what it needs.
+        packages: What it needs.
+
+    Raises:
+        InputError: Naming the package, and the command that mends it.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise InputError(f"{name} needs {package}, which is not installed; pip install 'mllm-protector[{name}]'")

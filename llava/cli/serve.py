@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from llava.cli.command import check_extra
 from llava.cli.options import (
     Attention,
     Config,
@@ -21,7 +22,6 @@ from llava.cli.options import (
     Threshold,
     TrustRemoteCode,
 )
-from llava.errors import InputError
 
 
 def serve(
@@ -91,20 +91,7 @@ def serve(
 ) -> None:
     """Serve a guarded model (--model, or --upstream), or the guard alone; see docs/server.md."""
     options = {name: value for name, value in locals().items() if name != "config"}
-    check_extra()
+    check_extra("serve", "fastapi", "uvicorn", "prometheus_client")
     from llava.serve.launch import launch
 
     launch(options, typer.echo)
-
-
-def check_extra() -> None:
-    """Refuse where a package is not installed that a server needs.
-
-    Raises:
-        InputError: Naming it, and the command that mends it.
-    """
-    from importlib.util import find_spec
-
-    for package in ("fastapi", "uvicorn", "prometheus_client"):
-        if find_spec(package) is None:
-            raise InputError(f"serve needs {package}, which is not installed; pip install 'mllm-protector[serve]'")

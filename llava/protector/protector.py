@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llava.data.schema import Action, GuardFailure, GuardResult
 from llava.data.token_scores import TokenScore
-from llava.model.options import LoadOptions, collect_options
+from llava.model.options import LoadOptions, collect_options, take_options
 from llava.protector.detoxifier import MAX_NEW_TOKENS, REWRITE_BATCH_SIZE, Detoxifier
 from llava.protector.guard import build_guard
 from llava.protector.guards.base import ExplainingGuard, Guard, check_threshold, score_responses
@@ -84,6 +84,27 @@ class Protector:
         if detoxifier:
             writer = Detoxifier.from_pretrained(detoxifier, replace(chosen, base=detoxifier_base or chosen.base))
         return cls(guard, writer, threshold)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Protector:
+        """Load both parts as a command's options say; they are small, and run unquantised.
+
+        Args:
+            options: `detector`, `detoxifier` (None, empty or `none` refuses), `threshold`, `detector_base`,
+                `detoxifier_base`, and the fields of `LoadOptions`, by name.
+
+        Raises:
+            InputError: As `from_pretrained`.
+        """
+        detoxifier = options["detoxifier"]
+        return cls.from_pretrained(
+            options["detector"],
+            None if detoxifier in (None, "", "none") else detoxifier,
+            options["threshold"],
+            replace(take_options(options), load_in_8bit=False, load_in_4bit=False),
+            detector_base=options["detector_base"],
+            detoxifier_base=options["detoxifier_base"],
+        )
 
     def guard(
         self,

@@ -6,12 +6,13 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import Any
 
 from llava.errors import InputError
 from llava.model.options import LoadOptions, take_options
 from llava.process import leave
+from llava.protector.protector import Protector
 from llava.serve.app import ChatDoor, build_app
 from llava.serve.audit import start_logging
 from llava.serve.chat.in_process import InProcessModel
@@ -27,9 +28,6 @@ from llava.serve.running import (
 )
 from llava.serve.service import GuardService
 from llava.serve.settings import ServerSettings
-
-if TYPE_CHECKING:
-    from llava.protector.protector import Protector
 
 LAST_SECONDS = 5.0
 """How long the guard's threads may take for their last batch once every request has ended."""
@@ -51,7 +49,7 @@ def launch(options: dict[str, Any], announce: Callable[[str], object]) -> None:
     check_parts(options)
     opened = open_socket(settings.host, settings.port)
     with opened:
-        protector = load_protector(options)
+        protector = Protector.from_options(options)
         start_logging(settings.log_text)
         service = GuardService(protector, settings)
         app = build_app(settings, service, build_chat(options, settings, service))
@@ -92,25 +90,6 @@ def check_parts(options: dict[str, Any]) -> None:
         raise InputError("serve needs a guard; give --detector")
     if options["detoxifier_base"] is not None and options["detoxifier"] in (None, "", "none"):
         raise InputError("--detoxifier-base does nothing without a detoxifier; add --detoxifier")
-
-
-def load_protector(options: dict[str, Any]) -> Protector:
-    """Load detector and detoxifier; they are small, and run unquantised.
-
-    Raises:
-        InputError: When one cannot be used.
-    """
-    from llava.protector.protector import Protector
-
-    detoxifier = None if options["detoxifier"] in (None, "", "none") else options["detoxifier"]
-    return Protector.from_pretrained(
-        options["detector"],
-        detoxifier,
-        options["threshold"],
-        replace(take_options(options), load_in_8bit=False, load_in_4bit=False),
-        detector_base=options["detector_base"],
-        detoxifier_base=options["detoxifier_base"],
-    )
 
 
 def build_chat(options: dict[str, Any], settings: ServerSettings, service: GuardService) -> ChatDoor | None:

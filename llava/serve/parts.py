@@ -47,10 +47,7 @@ class BatchedGuard:
         items = list(zip(responses, prompts, strict=True))
         outcomes = self.batcher.submit(items, min(self.seconds, self.deadline - time.monotonic()))
         self.deadline = math.inf
-        errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        if errors and len(errors) == len(outcomes):
-            raise errors[0]
-        self.failed = errors[0] if errors else self.failed
+        self.failed = find_failure(outcomes) or self.failed
         return [math.nan if isinstance(outcome, Exception) else outcome for outcome in outcomes]
 
 
@@ -76,10 +73,20 @@ class BatchedDetoxifier:
         """
         items = [(prompt, response, max_new_tokens) for prompt, response in zip(prompts, responses, strict=True)]
         outcomes = self.batcher.submit(items, self.seconds)
-        errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        if errors and len(errors) == len(outcomes):
-            raise errors[0]
+        find_failure(outcomes)
         return ["" if isinstance(outcome, Exception) else outcome for outcome in outcomes]
+
+
+def find_failure(outcomes: Sequence[Any]) -> Exception | None:
+    """Return the first failure of a batch's items; None when there is none.
+
+    Raises:
+        Exception: The first one, when every item failed.
+    """
+    errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    if errors and len(errors) == len(outcomes):
+        raise errors[0]
+    return errors[0] if errors else None
 
 
 def score_items(guard: Guard, items: list[tuple[str, str]]) -> list[float]:

@@ -10,11 +10,9 @@ from typing import Any, Protocol
 from llava.constants import WITHHELD
 from llava.data.schema import Action, GuardFailure, GuardResult
 from llava.protector.protector import DETECTOR, Protector, describe_failure, has_words
+from llava.protector.streaming.protected import JOINT
 from llava.serve.batching import Batcher
 from llava.serve.settings import REWRITE, Rule, ServerSettings
-
-JOINT = "\n\n"
-"""What stands between what was shown and what replaces the rest."""
 
 logger = logging.getLogger(__name__)
 
