@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from llava.errors import InputError
 from llava.places import file_exists, to_file_name
@@ -194,7 +196,7 @@ def _decode(stream: BinaryIO, name: str, draft: bool = False) -> Image.Image:
 
     Everything that happens to an image happens here, whether it is asked or only checked.
     """
-    with _opened(stream, name) as image:
+    with _strictly(), _opened(stream, name) as image:
         try:
             if draft:
                 image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
@@ -204,6 +206,30 @@ def _decode(stream: BinaryIO, name: str, draft: bool = False) -> Image.Image:
             raise
         except Exception as error:  # noqa: BLE001 - a decoder meets bytes that nobody thought of
             raise _unreadable(name, error) from None
+
+
+_strict = threading.Lock()
+_decoding: list[bool] = []
+"""What Pillow's switch stood at when each decoding under way began."""
+
+
+@contextmanager
+def _strictly() -> Iterator[None]:
+    """Let Pillow refuse what is truncated, whoever told it otherwise.
+
+    `ImageFile.LOAD_TRUNCATED_IMAGES` belongs to the whole process, and libraries set it on import (lmms-eval): half of
+    an image would then be asked about as if it were whole. The last decoding to end puts it back.
+    """
+    with _strict:
+        _decoding.append(_decoding[0] if _decoding else ImageFile.LOAD_TRUNCATED_IMAGES)
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        with _strict:
+            before = _decoding.pop()
+            if not _decoding:
+                ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _opened(stream: BinaryIO, name: str) -> Image.Image:

@@ -6,11 +6,12 @@ import struct
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from llava.data import images
@@ -100,13 +101,33 @@ def test_what_is_no_image_is_refused(tmp_path, check, content):
 
 @pytest.mark.parametrize("check", [open_image, check_image])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
-def test_truncated_image_is_refused(tmp_path, check, suffix):
+@pytest.mark.parametrize("lenient", [False, True], ids=["", "a_library_lets_them_pass"])
+def test_truncated_image_is_refused(tmp_path, monkeypatch, check, suffix, lenient):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
     path = tmp_path / f"a{suffix}"
     Image.effect_noise((200, 200), 90).convert("RGB").save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match=r"a\.\w+ is .*(damaged or truncated|not a readable)") as raised:
         check(path)
     assert "\n" not in str(raised.value)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is lenient
+
+
+def test_threads_refuse_truncated_images_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    whole, half = tmp_path / "whole.png", tmp_path / "half.png"
+    Image.effect_noise((100, 100), 90).save(whole)
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+
+    def read(path):
+        try:
+            return open_image(path).size
+        except InputError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(read, [whole, half] * 40)) == [(100, 100), None] * 40
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
 
 
 @pytest.mark.parametrize("check", [open_image, check_image])

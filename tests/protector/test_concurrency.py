@@ -6,6 +6,7 @@ import random
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -23,13 +24,15 @@ PROMPTS = ["How?", "Why does bread rise?", "What is in the image?", "List the st
 RESPONSES = [UNSAFE, SAFE, "Mix flour, water and yeast. " * 6, "1. first 2. second 3. third"]
 
 
-@pytest.fixture
+@contextmanager
 def eager_switching():
     """Let threads take turns a thousand times as often as usual."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(5e-6)
-    yield
-    sys.setswitchinterval(before)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +91,7 @@ def read_state(parts: dict[str, Any]) -> list[Any]:
     return [*state, *((tokenizer.padding_side, tokenizer.pad_token_id) for tokenizer in tokenizers)]
 
 
-def test_threads_get_what_one_request_after_another_gets(parts, eager_switching):
+def test_threads_get_what_one_request_after_another_gets(parts):
     work = list_work(parts)
     state = read_state(parts)
     expected = [call() for call in work]
@@ -96,15 +99,10 @@ def test_threads_get_what_one_request_after_another_gets(parts, eager_switching)
     places = list(range(len(work))) * ROUNDS
     random.Random(0).shuffle(places)
     together = threading.Barrier(THREADS)
-
-    def run(place: int) -> Any:
-        if place < 0:
-            together.wait(60)  # all begin at once
-            return None
-        return work[place]()
-
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(run, [-1] * THREADS + places))[THREADS:]
+        list(pool.map(lambda _: together.wait(), range(THREADS)))  # every thread is there before it gets work
+        with eager_switching():
+            found = list(pool.map(lambda place: work[place](), places))
     for place, result in zip(places, found, strict=True):
         assert result == expected[place], place
     assert read_state(parts) == state
