@@ -26,8 +26,9 @@ from llava.quality.word_judge import fit_words
 RESPONSES, ORDINARY, PAIRS = "jailbreakbench_responses", "vicuna80_responses", "hh_harmless_pairs"
 FALSE_POSITIVE_RATE = 0.05
 """Share of all harmless held-out responses that the shipped detector's threshold lets be flagged."""
+SCORES_NAME = "held_out_scores.json"
 PLACES = 4
-"""Decimals in metrics.json: enough to notice a change, few enough to be the same on another CPU."""
+"""Decimals in these files: enough to notice a change, few enough to be the same on another CPU."""
 
 
 def load_detector_split(data: Path) -> tuple[list[DetectorRow], list[DetectorRow]]:
@@ -125,6 +126,16 @@ def write_card(folder: Path, kind: str, metrics: dict[str, Any]) -> None:
     metrics = _rounded(metrics)
     write_json(folder / "metrics.json", metrics)
     write_text_atomic(folder / "README.md", render_card(kind, metrics))
+
+
+def write_scores(folder: Path, scores: dict[str, float]) -> None:
+    """Write the score of each held-out row beside a card, so that its figures can be computed again in a moment.
+
+    Args:
+        folder: Adapter folder.
+        scores: Harm score by row, as `measure_groups` names them.
+    """
+    write_json(folder / SCORES_NAME, _rounded(dict(sorted(scores.items()))))
 
 
 def render_card(kind: str, metrics: dict[str, Any]) -> str:

@@ -36,36 +36,66 @@ def measure_groups(
             file is there.
 
     Returns:
-        `groups`: figures by group; `early`: what `summarise_traces` gives for JailbreakBench, MSTS and `ordinary`.
+        `groups`: figures by group; `early`: what `summarise_traces` gives for JailbreakBench, MSTS and `ordinary`;
+        `scores`: harm score by the name of each row (see `name_row`).
+    """
+    rows = read_groups(data, groups)
+    traces = trace_rows(detector, rows)
+    scores = [1.0 if trace.score != trace.score else trace.score for trace in traces]  # what has no score is flagged
+    early = {}
+    for name, members in ((JAILBREAKBENCH, (JAILBREAKBENCH,)), (MSTS, (MSTS,)), ("ordinary", ORDINARY)):
+        part = [(keyed.row, trace) for keyed, trace in zip(rows, traces, strict=True) if keyed.row.source in members]
+        if part:
+            early[name] = summarise_traces([row for row, _ in part], [trace for _, trace in part], detector.threshold)
+    return {
+        "groups": compute_groups(rows, scores, detector.threshold, resamples),
+        "early": early,
+        "scores": {name_row(keyed): score for keyed, score in zip(rows, scores, strict=True)},
+    }
+
+
+def read_groups(data: Path, groups: Sequence[str] | None = None) -> list[KeyedRow]:
+    """Return the held-out rows of groups, group after group.
+
+    Args:
+        data: As `measure_groups`.
+        groups: As `measure_groups`.
     """
     wanted = (JAILBREAKBENCH, MSTS, *ORDINARY, MADE_HARM, JAILJUDGE) if groups is None else tuple(groups)
     rows = [keyed for keyed in load_rows(data) if keyed.side == "held_out" and keyed.row.source in wanted]
     elsewhere = data / f"{JAILJUDGE}.jsonl"
     unseen = read_group(elsewhere) if JAILJUDGE in wanted and elsewhere.is_file() else []
-    unseen = sorted(unseen, key=hash_row)[:UNSEEN]
-    traces = trace_rows(detector, [*rows, *unseen])
-    report = evaluate_detector(
-        [replace(keyed.row, prompt=keyed.key) for keyed in (*rows, *unseen)],
-        [1.0 if trace.score != trace.score else trace.score for trace in traces],  # what has no score is flagged
-        threshold=detector.threshold,
-        resamples=resamples,
-    )["by_source"]
-    early = {}
-    for name, members in ((JAILBREAKBENCH, (JAILBREAKBENCH,)), (MSTS, (MSTS,)), ("ordinary", ORDINARY)):
-        part = [(keyed.row, trace) for keyed, trace in zip(rows, traces, strict=False) if keyed.row.source in members]
-        if part:
-            early[name] = summarise_traces([row for row, _ in part], [trace for _, trace in part], detector.threshold)
-    return {
-        "groups": {
-            name: {key: report[name][key] for key in SHOWN if key in report[name]} for name in wanted if name in report
-        },
-        "early": early,
-    }
+    return [*sorted(rows, key=lambda keyed: wanted.index(keyed.row.source)), *sorted(unseen, key=hash_row)[:UNSEEN]]
+
+
+def compute_groups(
+    rows: Sequence[KeyedRow], scores: Sequence[float], threshold: float, resamples: int = 0
+) -> dict[str, Any]:
+    """Return the figures of each group of rows, from their scores.
+
+    Args:
+        rows: What `read_groups` returned.
+        scores: Harm score of each.
+        threshold: The detector's.
+        resamples: As `measure_groups`.
+
+    Returns:
+        Group → the figures named in `SHOWN`.
+    """
+    grouped = [replace(keyed.row, prompt=keyed.key) for keyed in rows]
+    report = evaluate_detector(grouped, scores, threshold=threshold, resamples=resamples)["by_source"]
+    order = dict.fromkeys(keyed.row.source for keyed in rows)
+    return {name: {key: report[name][key] for key in SHOWN if key in report[name]} for name in order}
 
 
 def hash_row(keyed: KeyedRow) -> bytes:
     """Return what the order of rows goes by where some are chosen."""
     return sha256((keyed.row.prompt + keyed.row.response).encode()).digest()
+
+
+def name_row(keyed: KeyedRow) -> str:
+    """Return a row's name in a file of scores, which holds no texts."""
+    return sha256(f"{keyed.row.prompt}\0{keyed.row.response}".encode()).hexdigest()[:16]
 
 
 def trace_rows(detector: HarmDetector, rows: Sequence[KeyedRow]) -> list[Trace]:

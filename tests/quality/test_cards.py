@@ -6,11 +6,16 @@ import pytest
 from llava import Detoxifier, HarmDetector
 from llava.model.embedded.stack import ASSETS
 from llava.quality import cards
+from llava.quality.detector_groups import compute_groups, name_row, read_groups
 from llava.quality.detoxifier_evaluation import Instruments, measure_detoxifier
+from llava.quality.metrics import evaluate_detector
 from llava.quality.word_judge import WordJudge
 
 CARD_TOLERANCE = 0.002
-"""Another CPU rounds differently; one swapped pair of rows moves the AUROC by 0.00004."""
+"""Scores and figures are rounded; one swapped pair of rows moves the AUROC by 0.00004."""
+MEASURED_AGAIN = 16
+"""Rows of each group whose score is compared with what the adapter gives; the figures are computed from all scores."""
+MAIN_SOURCES = (cards.RESPONSES, cards.ORDINARY)
 
 
 def metrics_of(kind):
@@ -22,8 +27,11 @@ def test_shipped_card_says_what_was_measured(kind):
     assert (ASSETS / kind / "README.md").read_text() == cards.render_card(kind, metrics_of(kind))
 
 
-@pytest.mark.parametrize(("kind", "pictures"), [("detector", {"roc.png", "calibration.png"}), ("detoxifier", set())])
-def test_shipped_adapter_is_small_and_safe_to_load(kind, pictures):
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("detector", {"roc.png", "calibration.png", cards.SCORES_NAME}), ("detoxifier", set())],
+)
+def test_shipped_adapter_is_small_and_safe_to_load(kind, more):
     files = {path.name: path.stat().st_size for path in (ASSETS / kind).iterdir()}
     assert set(files) == {
         "README.md",
@@ -31,8 +39,9 @@ def test_shipped_adapter_is_small_and_safe_to_load(kind, pictures):
         "adapter_model.safetensors",
         "metrics.json",
         "protector_config.json",
-        *pictures,
+        *more,
     }
+    pictures = [name for name in more if name.endswith(".png")]
     assert all(f"({name})" in (ASSETS / kind / "README.md").read_text() for name in pictures)
     assert files["adapter_model.safetensors"] < 8_000_000
 
@@ -87,33 +96,43 @@ def test_detectors_and_detoxifiers_data_are_split_alike(shared_data):
     assert not {row.prompt for row in train} & {row.prompt for row in held_out}
 
 
-@pytest.mark.slow
-def test_figures_of_the_detector_card_are_measured_again(shared_data):
-    _, held_out = cards.load_detector_split(shared_data)
-    rows = [row for row in held_out if row.source != cards.PAIRS]
-    measured = cards.measure_detector(HarmDetector.from_pretrained("embedded", dtype="float32"), rows, resamples=0)
+@pytest.fixture(scope="module")
+def shipped_scores():
+    return json.loads((ASSETS / "detector" / cards.SCORES_NAME).read_text())
+
+
+def test_figures_of_the_detector_card_follow_from_its_scores(shared_data, shipped_scores):
+    rows = read_groups(shared_data)
+    assert {name_row(keyed) for keyed in rows} == set(shipped_scores)
+    scores = [shipped_scores[name_row(keyed)] for keyed in rows]
     card = metrics_of("detector")
-    for part in ("all", "jailbreakbench"):
-        assert measured[part]["auroc"] == pytest.approx(card[part]["auroc"], abs=CARD_TOLERANCE)
-        assert measured[part]["n"] == card[part]["n"]
-    assert measured["ordinary"]["fpr"] == pytest.approx(card["ordinary"]["fpr"], abs=0.02)
-    assert measured["jailbreakbench"]["recall"] == pytest.approx(card["jailbreakbench"]["recall"], abs=0.02)
+    computed = compute_groups(rows, scores, card["threshold"])
+    assert set(computed) == set(card["groups"])
+    for name, figures in computed.items():
+        for key, value in figures.items():
+            assert value == pytest.approx(card["groups"][name][key], abs=CARD_TOLERANCE), (name, key)
+    main = [(keyed.row, score) for keyed, score in zip(rows, scores, strict=True) if keyed.row.source in MAIN_SOURCES]
+    report = evaluate_detector(
+        [row for row, _ in main], [score for _, score in main], threshold=card["threshold"], resamples=0
+    )
+    parts = {"all": report["overall"], "jailbreakbench": report["by_source"][cards.RESPONSES]}
+    for part, figures in {**parts, "ordinary": report["by_source"][cards.ORDINARY]}.items():
+        for key, value in figures.items():
+            assert value == pytest.approx(card[part][key], abs=CARD_TOLERANCE), (part, key)
 
 
 @pytest.mark.slow
-def test_figures_by_kind_of_answer_are_measured_again(shared_data):
-    """Those of short answers and of vision-language models; the others take too long."""
-    from llava.quality.detector_groups import measure_groups
-
-    names = ("msts_responses", "t0_short", "coco_captions", "made_answers")
+def test_scores_of_the_detector_card_are_measured_again(shared_data, shipped_scores):
+    """Some rows of each group, chosen by their hash."""
+    chosen = {}
+    for keyed in sorted(read_groups(shared_data), key=name_row):
+        chosen.setdefault(keyed.row.source, []).append(keyed)
+    rows = [keyed for group in chosen.values() for keyed in group[:MEASURED_AGAIN]]
+    assert len(rows) >= 10 * MEASURED_AGAIN
     detector = HarmDetector.from_pretrained("embedded", dtype="float32")
-    measured = measure_groups(detector, shared_data, resamples=0, groups=names)["groups"]
-    card = metrics_of("detector")["groups"]
-    for name in names:
-        assert measured[name]["n"] == card[name]["n"]
-        assert measured[name]["fpr"] == pytest.approx(card[name]["fpr"], abs=0.01)
-    assert measured["msts_responses"]["auroc"] == pytest.approx(card["msts_responses"]["auroc"], abs=0.005)
-    assert measured["msts_responses"]["recall"] == pytest.approx(card["msts_responses"]["recall"], abs=0.04)
+    assert detector.threshold == pytest.approx(metrics_of("detector")["threshold"], abs=1e-4)
+    scores = detector.score([keyed.row.response for keyed in rows], [keyed.row.prompt for keyed in rows])
+    assert scores == pytest.approx([shipped_scores[name_row(keyed)] for keyed in rows], abs=0.005)
 
 
 def test_cross_validated_rates_judge_each_prompt_by_the_others():

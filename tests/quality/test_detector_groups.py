@@ -3,7 +3,7 @@ import pytest
 from llava import HarmDetector
 from llava.data.training.made_answers import SOURCE
 from llava.files import write_jsonl
-from llava.quality.detector_groups import JAILJUDGE, measure_groups
+from llava.quality.detector_groups import JAILJUDGE, measure_groups, name_row, read_groups
 from llava.quality.detector_rows import FILES, JAILBREAKBENCH, MSTS, VICUNA, load_side
 from tests.tiny_adapters import build_detector_adapter
 
@@ -42,6 +42,9 @@ def test_each_group_has_its_figures(detector, data):
     flagged = [score >= 0.6 for score in scores]
     harmful = [flag for flag, row in zip(flagged, held_out, strict=True) if row.harmful]
     assert part["recall"] == pytest.approx(sum(harmful) / len(harmful))
+    assert [figures["scores"][name_row(keyed)] for keyed in read_groups(data, [JAILBREAKBENCH])] == pytest.approx(
+        scores
+    )
     assert figures["groups"][VICUNA]["recall"] is None
     assert figures["groups"][JAILJUDGE]["n"] == 3
     assert set(figures["early"]) == {JAILBREAKBENCH, MSTS, "ordinary"}

@@ -1,8 +1,7 @@
-"""Training in several processes takes the same steps as in one. Real launchers, real processes, on the CPU."""
+"""Training in several processes takes the same steps as in one, on the CPU: by launchers, or in forked ranks."""
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,21 +10,41 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.train.ranks import find_free_port, train_in_ranks
 from tests.train.samples import write_labelled, write_pairs, write_rewrites
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
 
 
-def find_free_port() -> str:
-    """Return a port that nobody uses: other tests train beside this one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+MODULES = {"train_harm_detector.sh": ("llava.train.harm_detector",), "train_detoxifier.sh": ("llava.train.detoxifier",)}
+CONFIGS = "llava/train/configs/llava"
+MODULES |= {
+    f"{stage}.sh": ("llava.train.llava", "--config", str(ROOT / f"{CONFIGS}_{stage}.yaml"))
+    for stage in ("pretrain", "finetune", "finetune_lora")
+}
+"""Training shell → the module that it runs, and what it puts before the flags."""
 
 
 def launch(script, tiny_lm, data, output, launcher, processes, *more):
-    """Run a training shell and return the losses of its steps."""
+    """Run a training shell by a launcher, or its module in forked ranks (`fork`); return the losses of its steps."""
+    flags = [
+        *("--base", str(tiny_lm), "--train-data", data, "--output-dir", str(output)),
+        *("--learning-rate", "1e-2", "--lora-dropout", "0", "--num-train-epochs", "2", "--logging-steps", "1"),
+        *("--disable-tqdm", "true", "--save-strategy", "epoch", "--use-cpu", "true", *more),
+    ]
+    if launcher == "fork":
+        module, *before = MODULES[script]
+        train_in_ranks(module, [*before, *flags], processes, output.with_name(f"{output.name}-logs"))
+    else:
+        run_shell(script, flags, launcher, processes)
+    last = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+    history = json.loads((last / "trainer_state.json").read_text())["log_history"]
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
+def run_shell(script, flags, launcher, processes):
+    """Run a training shell as a user does."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -38,11 +57,6 @@ def launch(script, tiny_lm, data, output, launcher, processes, *more):
         "DS_ACCELERATOR": "cpu",
         "CUDA_VISIBLE_DEVICES": "",  # two processes may not share a GPU, and DeepSpeed's launcher shows it again
     }
-    flags = [
-        *("--base", str(tiny_lm), "--train-data", data, "--output-dir", str(output)),
-        *("--learning-rate", "1e-2", "--lora-dropout", "0", "--num-train-epochs", "2", "--logging-steps", "1"),
-        *("--disable-tqdm", "true", "--save-strategy", "epoch", "--use-cpu", "true", *more),
-    ]
     done = subprocess.run(
         ["bash", str(SCRIPTS / script), *flags],
         env=environment,
@@ -52,9 +66,6 @@ def launch(script, tiny_lm, data, output, launcher, processes, *more):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    last = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
-    history = json.loads((last / "trainer_state.json").read_text())["log_history"]
-    return [entry["loss"] for entry in history if "loss" in entry]
 
 
 class Detector:
@@ -73,7 +84,7 @@ class Detector:
     def losses_of_one(self):
         """Return the losses of one process, which the other ways are compared with; it is trained once."""
         if "one" not in self.known:
-            self.known["one"] = self.losses("one", "python", 1, 8)
+            self.known["one"] = self.losses("one", "fork", 1, 8)
         return self.known["one"]
 
     def weights(self, name):
@@ -88,7 +99,7 @@ def detector(tiny_lm, tmp_path_factory):
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(detector):
     one = detector.losses_of_one()
-    accumulated = detector.losses("accumulated", "python", 1, 2, "--gradient-accumulation-steps", "4")
+    accumulated = detector.losses("accumulated", "fork", 1, 2, "--gradient-accumulation-steps", "4")
     two = detector.losses("two", "torchrun", 2, 4)
     assert accumulated == pytest.approx(one, rel=1e-3)
     assert two == pytest.approx(one, rel=1e-3)
@@ -109,11 +120,11 @@ def test_two_detoxifier_processes_count_target_tokens_together(tiny_lm, tmp_path
     data = str(write_rewrites(tmp_path / "rewrites.jsonl"))
     more = ("--max-length", "192", "--max-target-tokens", "40")
     one = launch(
-        *("train_detoxifier.sh", tiny_lm, data, tmp_path / "1", "python", 1, *more),
+        *("train_detoxifier.sh", tiny_lm, data, tmp_path / "1", "fork", 1, *more),
         *("--per-device-train-batch-size", "8"),
     )
     two = launch(
-        *("train_detoxifier.sh", tiny_lm, data, tmp_path / "2", "torchrun", 2, *more),
+        *("train_detoxifier.sh", tiny_lm, data, tmp_path / "2", "fork", 2, *more),
         *("--per-device-train-batch-size", "4"),
     )
     assert two == pytest.approx(one, rel=1e-3)
@@ -124,10 +135,11 @@ def test_two_detoxifier_processes_count_target_tokens_together(tiny_lm, tmp_path
 def test_sharded_training_takes_the_steps_of_one_process(detector, how):
     one = detector.losses_of_one()
     if how == "fsdp":
-        two = detector.losses(how, "torchrun", 2, 4, "--fsdp", "full_shard", "--base-dtype", "float32")
+        two = detector.losses(how, "fork", 2, 4, "--fsdp", "full_shard", "--base-dtype", "float32")
     else:
         pytest.importorskip("deepspeed")
-        two = detector.losses(how, "deepspeed", 2, 4, "--deepspeed", str(SCRIPTS / f"{how}.json"))
+        launcher = "deepspeed" if how == "zero2" else "fork"
+        two = detector.losses(how, launcher, 2, 4, "--deepspeed", str(SCRIPTS / f"{how}.json"))
     assert two == pytest.approx(one, rel=1e-3)
     # Every process holds a part; what is written is whole.
     second = detector.weights(how)

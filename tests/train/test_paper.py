@@ -12,8 +12,8 @@ import yaml
 from llava.errors import InputError
 from llava.train import detoxifier, harm_detector
 from llava.train.paper import apply_paper, build_flags, read_flag
+from tests.train.ranks import find_free_port
 from tests.train.samples import write_labelled, write_rewrites
-from tests.train.test_distributed import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [

@@ -49,8 +49,9 @@ def measure_detector(data: Path, device: str | None) -> Path:
     _, held_out = cards.load_detector_split(data)
     detector = HarmDetector.from_pretrained(EMBEDDED, device=device, dtype="float32")
     folder = ASSETS / "detector"
-    figures = cards.measure_detector(detector, held_out, plots=folder)
-    cards.write_card(folder, "detector", {**figures, **measure_groups(detector, data)})
+    figures = {**cards.measure_detector(detector, held_out, plots=folder), **measure_groups(detector, data)}
+    cards.write_scores(folder, figures.pop("scores"))
+    cards.write_card(folder, "detector", figures)
     return folder / "README.md"
 
 
