@@ -1,8 +1,8 @@
 """What all fuzz tests share: how many inputs, and what must hold for every one of them.
 
 An input is either refused by one line of at most 500 characters, or accepted with a value that its check calls valid;
-within a time and a memory limit, and without a trace outside the folder that the parser may write to. In CI a few
-hundred inputs a parser are tried; `MLLM_PROTECTOR_FUZZ_EXAMPLES` asks for more.
+within a time and a memory limit, and without a trace outside the folder that the parser may write to. The fast
+tests try fifty inputs a parser; `MLLM_PROTECTOR_FUZZ_EXAMPLES` asks for more, as CI and the fuzz set do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from llava.errors import LONGEST_MESSAGE, FailedRunError, InputError
 
-EXAMPLES = int(os.environ.get("MLLM_PROTECTOR_FUZZ_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("MLLM_PROTECTOR_FUZZ_EXAMPLES", "50"))
 """Inputs a parser."""
 SECONDS = 20.0
 """Longest that one input may take of the processor; on a busy machine the clock on the wall says nothing."""
