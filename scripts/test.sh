@@ -15,16 +15,9 @@ cd "$here"
 # A fuzz test takes minutes, and more where the machine is busy: each input has a limit of its own, and the test a wide one.
 # A process that is done takes tests over from the other, so that none is left alone with the longest ones.
 case "${1:-}" in
-  --all)
-    shift
-    export MLLM_PROTECTOR_FUZZ_EXAMPLES="${MLLM_PROTECTOR_FUZZ_EXAMPLES:-200}"
-    set -- --cov --cov-report=term "$@"
-    ;;
-  --fuzz)
-    shift
-    export MLLM_PROTECTOR_FUZZ_EXAMPLES="${MLLM_PROTECTOR_FUZZ_EXAMPLES:-10000}"
-    set -- --timeout 7200 --dist worksteal tests/fuzz "$@"
-    ;;
-  *)      set -- -m "not slow" "$@" ;;
+  --all)  shift; inputs=200; set -- --cov --cov-report=term "$@" ;;
+  --fuzz) shift; inputs=10000; set -- --timeout 7200 --dist worksteal tests/fuzz "$@" ;;
+  *)      inputs=50; set -- -m "not slow" "$@" ;;
 esac
+export MLLM_PROTECTOR_FUZZ_EXAMPLES="${MLLM_PROTECTOR_FUZZ_EXAMPLES:-$inputs}"
 exec python -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist loadgroup "$@"
