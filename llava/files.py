@@ -21,13 +21,26 @@ FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """Errors of writing that are no fault of the path."""
 
 
+def expand_home(path: str | Path) -> str:
+    """Return a path with `~` put in full; as it is where there is no such home, or no file can have that name.
+
+    Example:
+        >>> expand_home("~\\0"), expand_home("~nobody-has-this-name"), expand_home("./a")
+        ('~\\x00', '~nobody-has-this-name', './a')
+    """
+    try:
+        return os.path.expanduser(path)  # noqa: PTH111 - a Path would raise for a name that nobody has
+    except ValueError:
+        return str(path)
+
+
 def cache_dir() -> Path:
     """Return the folder of everything derived: built models, rendered images (it may not exist yet).
 
     `MLLM_PROTECTOR_CACHE` names it; otherwise it is `mllm-protector` in `$XDG_CACHE_HOME` or `~/.cache`.
     """
     if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser()
+        return Path(expand_home(named))
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mllm-protector"
 
 

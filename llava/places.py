@@ -121,11 +121,3 @@ def file_exists(path: str | Path) -> bool:
         return Path(path).is_file()
     except (OSError, ValueError):
         return False
-
-
-def expand_home(path: str | Path) -> Path:
-    """Return a path with `~` put in full; as it is where there is no such home."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)

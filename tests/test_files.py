@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava.errors import FailedRunError, InputError
-from llava.files import explain_writing, read_json, read_jsonl, write_json, write_jsonl, write_text_atomic
+from llava.files import expand_home, explain_writing, read_json, read_jsonl, write_json, write_jsonl, write_text_atomic
 
 FULL = Path("/dev/full")
 
@@ -107,3 +107,13 @@ def test_a_full_disk_is_no_fault_of_the_input(tmp_path):
         FULL.open("w") as full,
     ):
         full.write("x" * 10)
+
+
+@pytest.mark.parametrize("name", ["~\0", "~\0/a", "~\ud800", "~nobody-has-this-name/a", "a~", ""])
+def test_a_home_that_nobody_has_stays_as_it_is(name):
+    assert expand_home(name) == name
+
+
+def test_the_home_is_put_in_full(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert (expand_home("~"), expand_home("~/a")) == (str(tmp_path), str(tmp_path / "a"))

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from llava.errors import HubError, InputError
+from llava.files import expand_home
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -21,7 +22,7 @@ def locate(path_or_id: str, what: str = "model") -> str:
     Raises:
         InputError: When it is neither.
     """
-    path = os.path.expanduser(path_or_id)  # noqa: PTH111 - leaves a `~name` that nobody has as it is
+    path = expand_home(path_or_id)
     # These two take any text; a Path complains of names that are too long.
     if os.path.isdir(path):  # noqa: PTH112
         return path
@@ -46,7 +47,7 @@ def fetch(path_or_id: str, what: str, remedy: str, patterns: list[str] | None = 
     """
     from huggingface_hub import snapshot_download
 
-    path = os.path.expanduser(path_or_id)  # noqa: PTH111 - see `locate`
+    path = expand_home(path_or_id)
     if os.path.isdir(path):  # noqa: PTH112
         return Path(path)
     if not HUB_ID.fullmatch(path_or_id):

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextTo
 
 from llava.errors import InputError
 from llava.fields import Fields
-from llava.files import read_json
+from llava.files import expand_home, read_json
 from llava.model.answering.decoding import drop_contradictions
 from llava.model.answering.generation import MultimodalModel
 from llava.model.embedded import reading_tower  # noqa: F401 - makes the type known to transformers
@@ -147,7 +147,7 @@ def _readable_errors(name: str) -> Iterator[None]:
     """Turn what transformers raises for a bad checkpoint into one line."""
     from safetensors import SafetensorError
 
-    is_folder = os.path.isdir(os.path.expanduser(name)) or name == "embedded"  # noqa: PTH111, PTH112 - see `locate`
+    is_folder = os.path.isdir(expand_home(name)) or name == "embedded"  # noqa: PTH112 - see `locate`
     with explain_loading(f"model {name}", "check its config.json"):
         try:
             yield

@@ -13,7 +13,7 @@ import numpy as np
 
 from llava.bounds import check_bounds
 from llava.errors import InputError
-from llava.files import write_json
+from llava.files import expand_home, write_json
 from llava.model.options import LoadOptions, collect_options
 from llava.places import check_new_folder, check_output_file, check_output_folder
 from llava.protector.calibration import (
@@ -162,7 +162,7 @@ def check_target(folder: Path, named: Path, output: Path | None, in_place: bool)
     if target.resolve().is_relative_to(ASSETS.resolve()):
         raise InputError(f"{target} belongs to the installed package and stays as it is; choose another --output")
     if output is None:
-        if not named.expanduser().is_dir():
+        if not Path(expand_home(named)).is_dir():
             raise InputError(f"--in-place needs a detector in a folder of yours, not {named}; use --output")
         check_output_folder(folder)
     elif output.is_dir() and any(output.iterdir()):

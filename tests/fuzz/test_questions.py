@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llava.data.benchmarks.loading import load_benchmark
@@ -76,6 +76,8 @@ def test_stored_questions_and_verdicts(row, verdict):
 
 @fuzz
 @given(name=st.text(max_size=300) | st.sampled_from(["~x.csv", "a\x00.jsonl", "x" * 300 + ".csv", "", ".", "/"]))
+@example(name="~\x00")
+@example(name="~\ud800")
 def test_names_of_benchmarks(tmp_path, name):
     check_parser(lambda: load_benchmark(name, tmp_path))
     check_parser(lambda: load_benchmark("xstest", name or "."))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llava.errors import InputError
-from llava.places import expand_home
+from llava.files import expand_home
 
 
 def find_below(
@@ -43,7 +43,7 @@ def check_root(data_root: str | Path | None) -> Path:
     Raises:
         InputError: When it is not a folder.
     """
-    root = expand_home("." if data_root is None else data_root)
+    root = Path(expand_home("." if data_root is None else data_root))
     try:
         there = root.is_dir()
     except OSError:

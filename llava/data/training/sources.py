@@ -13,8 +13,8 @@ from typing import Any
 from llava.data.rows.reading import SUFFIXES, is_row_file, iter_rows
 from llava.data.rows.streams import COMPRESSIONS, SAVED_DATASET, Where, refuse_saved_dataset
 from llava.errors import HubError, InputError
+from llava.files import expand_home
 from llava.options import QUOTES, split_items, unquote
-from llava.places import expand_home
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def iter_source(source: str, split: str = "train") -> Iterator[tuple[Where, dict
     Raises:
         InputError: When the source is missing, unreadable or corrupt.
     """
-    path = expand_home(source)
+    path = Path(expand_home(source))
     if _is_there(path) and path.is_dir():
         for file in _files_of_split(path, split):
             yield from iter_rows(file, _WHAT)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import InputError
+from llava.files import expand_home
 from llava.model.cache import build_once, cache_dir
 from llava.model.quiet import quiet_transformers
 
@@ -48,7 +49,7 @@ def resolve_base() -> Path:
         InputError: When `MLLM_PROTECTOR_BASE` names no model folder, or every source failed.
     """
     if named := os.environ.get(BASE_VARIABLE):
-        folder = Path(named).expanduser()
+        folder = Path(expand_home(named))
         if not (folder / "config.json").is_file():
             raise InputError(f"{BASE_VARIABLE} names {named}, which holds no config.json; give a model folder")
         return folder

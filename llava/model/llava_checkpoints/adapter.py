@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import InputError
+from llava.files import expand_home
 from llava.model.adapters import load_adapter
 from llava.model.embedded.stack import EMBEDDED
 from llava.model.files.adapter import CONFIG_FILE, is_adapter, open_adapter_weights, read_adapter_config
 from llava.model.files.model import read_model_config
 from llava.model.hub import fetch, locate
 from llava.model.llava_checkpoints.format import is_original_config
+from llava.places import file_exists
 
 PROTECTOR_FILE = "protector_config.json"
 """What lies beside a detector or detoxifier; `llava/protector/config.py` writes it."""
@@ -81,8 +83,8 @@ def is_intermediate(folder: Path, base: str) -> bool:
         return False
     if (folder / "trainer_state.json").is_file() or re.fullmatch(r"checkpoint-\d+", folder.name):
         return True
-    config = Path(base).expanduser() / "config.json"
-    return config.is_file() and is_original_config(read_model_config(config.parent))
+    config = Path(expand_home(base)) / "config.json"
+    return file_exists(config) and is_original_config(read_model_config(config.parent))
 
 
 def put_on(model: Any, adapter: VisionAdapter, *, merge: bool = True) -> Any:
