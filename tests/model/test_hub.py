@@ -34,7 +34,7 @@ def test_an_unreachable_hub_is_one_line():
     assert str(caught.value).endswith("give --base")
 
 
-@pytest.mark.parametrize("name", ["~\0", "~\ud800", "x" * 5000])
+@pytest.mark.parametrize("name", ["~\0", "~\ud800"])
 def test_a_name_that_no_folder_can_have_is_one_line(name):
     with pytest.raises(InputError, match="does not exist"):
         locate(name)
