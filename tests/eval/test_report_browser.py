@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report_browser"), requi
 BEFORE = "Mix flour and water. Then steal the neighbour's oven at night. Bake for an hour."
 AFTER = "Mix flour and water. Then borrow an oven. Bake for an hour."
 HARM = "steal the neighbour's oven"
+LONG = "organisation/a-vision-language-model-with-a-long-name-7b-instruct-hf-and-its-checkpoint-12000-of-20000"
 NAME = '<img src=x onerror=alert(1)> & "quoted"/…#'
 
 
@@ -46,7 +47,8 @@ def build_page(folder):
         build_record(50, scenario="harmless", harmful=False),
         build_record(51, scenario="harmless", harmful=False, shown=REFUSAL, harm_score=0.7),
     ]
-    run = build_run(folder / "run", [*fraud, *legal, rewritten, *harmless])
+    settings = {"model": LONG, "detector": "embedded", "detoxifier": None, "seed": 0}
+    run = build_run(folder / "run", [*fraud, *legal, rewritten, *harmless], settings=settings)
     score_run(run)
     return render_report(run)
 
