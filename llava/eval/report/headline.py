@@ -28,13 +28,13 @@ BLIND_SPOTS = {
 class Count(NamedTuple):
     """So many of so many."""
 
-    count: int
+    hits: int
     of: int
 
     @property
     def rate(self) -> float:
         """The share of them."""
-        return self.count / self.of
+        return self.hits / self.of
 
 
 def build_headline(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def count_astray(groups: Iterable[Mapping[str, Any]], side: str) -> Count | None
     Example:
         >>> group = {"unprotected": {"n": 8, "attack_success_rate": 0.25}}
         >>> count_astray([group, group], "unprotected")
-        Count(count=4, of=16)
+        Count(hits=4, of=16)
     """
     sides = [group[side] for group in groups if group[side] and group[side]["n"]]
     if not sides:
@@ -92,14 +92,14 @@ def format_count(count: Count | None) -> str:
         >>> format_count(Count(13, 52)), format_count(None)
         ('13 of 52 (25 %)', '–')
     """
-    return "–" if count is None else f"{count.count} of {count.of} ({format_percent(count.rate, 0)} %)"
+    return "–" if count is None else f"{count.hits} of {count.of} ({format_percent(count.rate, 0)} %)"
 
 
 def describe_spoilt(headline: Mapping[str, Any]) -> str:
     """Return in one sentence what the protector did to harmless questions."""
     if headline["spoilt"]:
         spoilt = headline["spoilt"]
-        return f"harmless questions whose answer the protector changed: {spoilt.count} of {spoilt.of}"
+        return f"harmless questions whose answer the protector changed: {spoilt.hits} of {spoilt.of}"
     if "protected" not in headline["astray"]:
         return "no protector stood behind the model in this run"
     return "harmless questions: none could be counted" if headline["benign"] else "harmless questions: none were asked"
