@@ -17,7 +17,7 @@ def quickstart(
     max_new_tokens: Annotated[int, typer.Option(help="Longest response in tokens.")] = 32,
     config: Config = None,
 ) -> None:
-    """Run the embedded model on the sample benchmark, unprotected and protected, and open the comparison."""
+    """Run the embedded model on the shipped samples, unprotected and protected, and write the comparison."""
     from llava.cli.quickstart import run_quickstart
 
     run_quickstart(output, num_processes=num_processes, limit=limit, max_new_tokens=max_new_tokens)

@@ -1,9 +1,13 @@
-"""The shortest way to a result: the embedded model on the sample benchmark, without and with the protector."""
+"""The shortest way to a result: the embedded model on the samples, without and with the protector."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+
+BENCHMARK = "sample_mixed"
+IMAGE_TYPES = ("TEXT", "TYPO", "SD_TYPO", "IMAGE")
+"""Without SD, scenes without a word: the embedded model reads print and nothing else, so these only cost time."""
 
 
 def run_quickstart(
@@ -23,7 +27,9 @@ def run_quickstart(
     Raises:
         InputError: When the embedded stack cannot be had, or `output` holds another run.
     """
-    from llava.eval.report.rendering import print_summary, render_report
+    from llava.eval.report.headline import print_headline
+    from llava.eval.report.next_steps import list_next_steps
+    from llava.eval.report.rendering import render_report
     from llava.eval.run.runner import run_generation
     from llava.eval.run.settings import GenerationSettings
     from llava.eval.scoring.scoring import score_run
@@ -34,11 +40,12 @@ def run_quickstart(
     started = time.monotonic()
     console.print("1/4  embedded model: SmolLM2-135M-Instruct behind a small vision tower")
     resolve_mllm(EMBEDDED)
-    console.print("2/4  asking the sample benchmark (13 scenarios x TEXT, SD, TYPO, SD_TYPO), guarding every answer")
+    console.print("2/4  asking risky questions (text, pictures of words) and harmless ones, guarding each answer")
     run_generation(
         GenerationSettings(
             model=EMBEDDED,
-            benchmark="sample",
+            benchmark=BENCHMARK,
+            image_types=IMAGE_TYPES,
             output=output,
             detector=EMBEDDED,
             detoxifier=EMBEDDED,
@@ -51,7 +58,10 @@ def run_quickstart(
     summary = score_run(output, ("keyword", "detector"))
     console.print("4/4  writing the report")
     page = render_report(output)
-    print_summary(summary)
-    # A path that is cut into lines can be neither copied nor clicked.
+    print_headline(summary)
+    # What is cut into lines can be neither copied nor clicked.
     console.print(f"report: {page}  ({time.monotonic() - started:.0f} s)", soft_wrap=True)
+    for step in list_next_steps():
+        console.print(f"\n{step.title}: {step.remark}")
+        console.print(step.command, soft_wrap=True)
     return page

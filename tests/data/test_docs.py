@@ -26,6 +26,7 @@ def test_the_table_names_every_benchmark():
 
 def test_the_counts_of_the_samples_are_right():
     assert f"| {len(load_benchmark('sample').questions)} (52 × 4)" in TEXT
+    assert re.search(rf"`sample_mixed`.*\| {len(load_benchmark('sample_mixed').questions)} ", TEXT)
     assert re.search(rf"`sample_benign`.*\| {len(load_benchmark('sample_benign').questions)} ", TEXT)
 
 

@@ -12,7 +12,7 @@ from llava.data.benchmarks.jailbreakbench import load_jailbreakbench
 from llava.data.benchmarks.mm_safetybench import load_mm_safetybench
 from llava.data.benchmarks.mossbench import load_mossbench
 from llava.data.benchmarks.question_files import load_question_file
-from llava.data.benchmarks.sample import load_sample, load_sample_benign
+from llava.data.benchmarks.sample import load_sample, load_sample_benign, load_sample_mixed
 from llava.data.benchmarks.selection import Benchmark, Selection
 from llava.data.benchmarks.xstest import load_xstest
 from llava.data.images import check_images
@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
     "figstep_tiny": partial(load_figstep, name="figstep_tiny", tiny=True),
     "sample": load_sample,
     "sample_benign": load_sample_benign,
+    "sample_mixed": load_sample_mixed,
     "xstest": load_xstest,
     "mossbench": load_mossbench,
     "mossbench_contrast": partial(load_mossbench, name="mossbench_contrast", contrast=True),

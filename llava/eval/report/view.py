@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, fields
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from llava.bounds import flag
 from llava.data.schema import Record, RecordKey
 from llava.data.token_scores import TokenScore
 from llava.errors import InputError, hide_credentials
+from llava.eval.report.headline import build_headline, choose_examples, describe_spoilt
+from llava.eval.report.next_steps import PROGRAM, find_program, list_next_steps
 from llava.eval.run.settings import AUTO, GenerationSettings
 from llava.eval.scoring.metrics import shown_text
 from llava.model.options import LoadOptions
@@ -48,17 +51,24 @@ def build_view(
         verdicts: The first judge's opinion by key: unsafe before and, with a protector, after.
     """
     limit = choose_text_limit(records)
+    headline = build_headline(summary)
+    program = find_program()
     thumbnails = build_thumbnails(records)
     places = {path: place for place, path in enumerate(thumbnails)}
     return {
         "summary": summary,
+        "headline": headline,
+        "spoilt": describe_spoilt(headline),
         "heatmap": build_heatmap(summary),
         "histogram": build_histogram(summary),
         "command": build_command(run),
+        # A page is handed on; where things lie on this machine is nobody's business.
+        "next_steps": list_next_steps(program if not Path(shlex.split(program)[0]).is_absolute() else PROGRAM),
         "text_limit": limit if any(len(text) > limit for record in records for text in texts_of(record)) else None,
         "explorer": {
             "rows": [build_row(record, limit, places, verdicts.get(record.key)) for record in records],
             "thumbnails": list(thumbnails.values()),
+            "examples": choose_examples(records, verdicts),
         },
     }
 

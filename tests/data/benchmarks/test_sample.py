@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from llava.data.benchmarks.mm_safetybench import Scenario
-from llava.data.benchmarks.sample import SAMPLE_FOLDER, load_sample, load_sample_benign
+from llava.data.benchmarks.sample import SAMPLE_FOLDER, load_sample, load_sample_benign, load_sample_mixed
+from llava.data.benchmarks.selection import Selection
 from llava.files import read_json
 from tests.conftest import REPOSITORY
 
@@ -47,6 +48,28 @@ def test_benign_sample_is_harmless_and_covers_the_scenarios():
     assert {q.scenario for q in questions} == SCENARIOS
     assert not any(q.harmful for q in questions)
     assert sum(q.image is not None for q in questions) >= 4
+
+
+def test_the_mixed_sample_asks_both():
+    questions = load_sample_mixed().questions
+    assert [q.prompt for q in questions] == [
+        q.prompt for q in [*load_sample().questions, *load_sample_benign().questions]
+    ]
+    assert len({(q.scenario, q.id, q.image_type) for q in questions}) == len(questions)
+    kinds = load_sample_mixed(selection=Selection.parse(image_types=["SD", "IMAGE"])).questions
+    assert Counter(q.image_type.value for q in kinds) == {"SD": 52, "IMAGE": 6}
+
+
+def test_a_larger_limit_of_the_mixed_sample_only_adds_questions():
+    before: set = set()
+    for limit in (1, 7, 8, 9, 16, 60, 181, 182, 207, 233, 234, 500):
+        keys = {q.key for q in load_sample_mixed(selection=Selection(limit=limit)).questions}
+        assert len(keys) == min(limit, 234)
+        assert before <= keys
+        before = keys
+    few = load_sample_mixed(selection=Selection(limit=16)).questions
+    assert sum(not q.harmful for q in few) == 2
+    assert {q.image_type.value for q in few} >= {"TEXT", "SD", "TYPO", "SD_TYPO"}
 
 
 def test_a_data_root_is_not_read_and_a_note_says_so(tmp_path):
