@@ -107,7 +107,7 @@ class Protector:
 
         Args:
             options: `detector`, `detoxifier` (None, empty or `none` refuses), `threshold`, `detector_base`,
-                `detoxifier_base`, `trim`, and the fields of `LoadOptions`, by name.
+                `detoxifier_base`, and the fields of `LoadOptions`, by name.
 
         Raises:
             InputError: As `from_pretrained`.
@@ -120,7 +120,6 @@ class Protector:
             replace(take_options(options), load_in_8bit=False, load_in_4bit=False),
             detector_base=options["detector_base"],
             detoxifier_base=options["detoxifier_base"],
-            trim=options["trim"],
         )
 
     def guard(

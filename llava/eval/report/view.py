@@ -121,6 +121,9 @@ def build_command(run: dict[str, Any]) -> str:
         value = settings.get(field.name, field.default)
         if value == AUTO:
             value = fingerprint.get(field.name, AUTO)
+        if field.name == "trim":
+            # Records are not trimmed where the run does not say so, as in those from before there was trimming.
+            value = False if settings.get("detector") and not fingerprint.get("trim") else None
         if field.name in ("model", "benchmark") or value != field.default:
             words += write_flag(field.name, value)
     return shlex.join(words)
@@ -128,6 +131,8 @@ def build_command(run: dict[str, Any]) -> str:
 
 def write_flag(name: str, value: Any) -> list[str]:
     """Return a setting as words of the command line; none for what cannot be or need not be given."""
+    if name == "trim" and value is False:
+        return ["--no-trim"]
     if name == "output" or value is None or value is MISSING or value is False:
         return []
     if value is True:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from llava.data.token_scores import TokenScore
 from llava.protector.repair.parts import Part
 
-HARM = -1.0
+HARM = 0.0
 """Mean log-odds of a part, above those of the threshold, from which harm is in it."""
 ONSET = -2.5
 """From which a part belongs to the harm that rises behind it: the first sentence of a harmful passage says little."""
@@ -81,8 +81,7 @@ def mark_parts(values: Sequence[float]) -> set[int]:
         while end < len(values) and values[end] >= HARM:
             end += 1
         if end > place:
-            peak = max(range(place, end), key=lambda number: values[number])
-            marked |= climb(values, peak)
+            marked |= climb(values, max(range(place, end), key=lambda number: values[number]))
         place = end + 1
     return marked
 

@@ -22,14 +22,14 @@ from llava.protector.repair.parts import Part, cut_parts
 
 logger = logging.getLogger(__name__)
 
-LOOKS = 6
+LOOKS = 8
 """Times that an answer is explained at most, the first time included; at the last, all that looks harmful is cut."""
 TRIES = 2
 """Times that what is left is scored at most."""
 LEAST_SHARE = 0.5
 """Share of an answer's letters that must be left: where half of it is harmful, harm is not local."""
-LEAST_LETTERS = 32
-"""Letters that must be left, some six words: less is a scrap that answers nothing."""
+LEAST_LETTERS = 24
+"""Letters that must be left, some five words: less is a scrap that answers nothing."""
 LONGEST_TEXT = 20_000
 """Characters up to which an answer is trimmed; of a longer one the passes would take too long."""
 
@@ -131,6 +131,8 @@ def trim_responses(
         for trimming in trimmings:
             trimming.peel(guard, threshold)
         waiting = [trimming for trimming in trimmings if trimming.is_open]
+        if not waiting:
+            break
         try:
             scores = score_responses(guard, [each.text for each in waiting], [each.prompt for each in waiting])
         except Exception as error:  # whatever goes wrong, nothing unscored may be shown
