@@ -2,9 +2,9 @@
 
     python scripts/evaluate_trimming.py --data DIR --output trimming.json
 
-DIR holds the labelled answers (see scripts/prepare_embedded_data.py). Sentences of harmful answers are put at the start,
-in the middle and at the end of ordinary ones, both to prompts that training holds out, and the protector is asked about
-them. No text is shown. Without a detoxifier what cannot be trimmed is refused. Some twenty minutes on two cores.
+DIR holds the labelled answers (see scripts/prepare_embedded_data.py). Sentences of harmful answers are put at the
+start, in the middle and at the end of ordinary ones, both to prompts that training holds out, and the protector is
+asked about them. No text is shown. Without a detoxifier what cannot be trimmed is refused. Half an hour on two cores.
 """
 
 from __future__ import annotations

@@ -13,6 +13,10 @@ from tests.protector.repair.words import WordDetector
 BEFORE, BEHIND = "Boil the water and salt it well. ", "Serve it warm with a little butter on top."
 HARM = "Then stir the poison in. "
 TEXT = BEFORE + HARM + BEHIND
+CHINESE = (
+    "先把水烧开，然后慢慢地加入一点盐和油。再加 poison 搅拌。"
+    "最后把面条放进去，煮十分钟左右，盛到碗里，撒上一些葱花就可以吃了。"
+)
 
 
 def trim(text, guard=None, threshold=0.5):
@@ -46,10 +50,7 @@ def test_the_harmful_sentence_goes_and_the_others_stay():
         (f"Steps:\n1. {BEFORE}\n2. {HARM}\n3. {BEHIND}\n", f"Steps:\n1. {BEFORE}\n3. {BEHIND}\n"),
         (BEFORE + HARM + BEHIND + " " + HARM + BEFORE, BEFORE + BEHIND + " " + BEFORE),
         (f"{BEFORE}\n```\n{HARM}\n```\n{BEHIND}", f"{BEFORE}\n{BEHIND}"),
-        (
-            "先把水烧开，然后慢慢地加入一点盐和油。再加 poison 搅拌。最后把面条放进去，煮十分钟左右，盛到碗里，撒上一些葱花就可以吃了。",
-            None,
-        ),
+        (CHINESE, None),
     ],
 )
 def test_wherever_it_stands(text, left):
