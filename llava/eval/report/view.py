@@ -121,9 +121,9 @@ def build_command(run: dict[str, Any]) -> str:
         value = settings.get(field.name, field.default)
         if value == AUTO:
             value = fingerprint.get(field.name, AUTO)
-        if field.name == "trim":
-            # Records are not trimmed where the run does not say so, as in those from before there was trimming.
-            value = False if settings.get("detector") and not fingerprint.get("trim") else None
+        if field.name == "trim" and value is None and settings.get("detector") and fingerprint:
+            # Nothing was trimmed where the run does not say so, as in those from before there was trimming.
+            value = None if fingerprint.get("trim") else False
         if field.name in ("model", "benchmark") or value != field.default:
             words += write_flag(field.name, value)
     return shlex.join(words)
