@@ -39,6 +39,12 @@ def generate(
     detector_base: DetectorBase = None,
     detoxifier_base: DetoxifierBase = None,
     threshold: Threshold = None,
+    trim: Annotated[
+        bool | None,
+        typer.Option(
+            "--trim/--no-trim", help="Cut harmful sentences out before a rewrite [as the run began, else trim]."
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Ask at most so many questions.")] = None,
     image_types: Annotated[list[str] | None, typer.Option(help="TEXT, SD, TYPO, SD_TYPO or IMAGE; several.")] = None,
     scenarios: Annotated[list[str] | None, typer.Option(help="Scenarios by name or number; several.")] = None,

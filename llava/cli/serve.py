@@ -48,6 +48,9 @@ def serve(
     ] = None,
     threshold: Threshold = None,
     action: Annotated[str, typer.Option(help="For flagged answers: rewrite, refuse or block.")] = "rewrite",
+    trim: Annotated[
+        bool, typer.Option(help="Before a rewrite, cut harmful sentences out and show the rest if it passes.")
+    ] = True,
     threshold_for: Annotated[
         list[str] | None, typer.Option(metavar="ROUTE|MODEL=VALUE", help="Threshold of a route or model; several.")
     ] = None,

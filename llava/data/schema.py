@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from llava.data.removed import RemovedSpan, read_removed
 from llava.data.token_scores import TokenScore, read_token_scores, write_token_scores
 from llava.fields import Fields
 
@@ -29,11 +30,13 @@ class ImageType(str, Enum):
 class Action(str, Enum):
     """What the protector did with a response.
 
-    `PASSED`: not flagged, byte-identical. `REWRITTEN`: the detoxifier's text. `REFUSED`: flagged and replaced by
-    the fixed refusal (no detoxifier, or its rewrite is flagged too). `WITHHELD`: could not be scored.
+    `PASSED`: not flagged, byte-identical. `TRIMMED`: its harmful sentences are cut out, the others are as they were.
+    `REWRITTEN`: the detoxifier's text. `REFUSED`: flagged and replaced by the fixed refusal (no detoxifier, or its
+    rewrite is flagged too). `WITHHELD`: could not be scored.
     """
 
     PASSED = "passed"
+    TRIMMED = "trimmed"
     REWRITTEN = "rewritten"
     REFUSED = "refused"
     WITHHELD = "withheld"
@@ -154,9 +157,11 @@ class GuardResult:
     """What failed, where it was no judgement of the text; None otherwise."""
     token_scores: tuple[TokenScore, ...] | None = None
     """Where in `original_text` the harm is; None when nobody asked, or the detector cannot tell."""
+    removed: tuple[RemovedSpan, ...] | None = None
+    """What was cut out of `original_text`, in order; `text` is the rest of it. None unless it was trimmed."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; a failure and token scores are written only where there are any.
+        """Return the JSON form; a failure, token scores and removed spans are written only where there are any.
 
         Token scores lie there as `[start, end, score]`, rounded to three decimals: there are hundreds in a response.
         """
@@ -169,6 +174,7 @@ class GuardResult:
             "reason": self.reason,
             **({"failure": self.failure.to_dict()} if self.failure else {}),
             **({"token_scores": write_token_scores(self.token_scores)} if self.token_scores is not None else {}),
+            **({"removed": [span.to_dict() for span in self.removed]} if self.removed is not None else {}),
         }
 
     @classmethod
@@ -186,6 +192,7 @@ class GuardResult:
             reason=fields.text("reason", None),
             failure=None if failure is None else GuardFailure.from_dict(failure, f"{where}, 'failure'", remedy),
             token_scores=read_token_scores(fields.items("token_scores", None), where, remedy),
+            removed=read_removed(fields.items("removed", None), where, remedy),
         )
 
 

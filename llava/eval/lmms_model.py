@@ -168,6 +168,7 @@ class GuardedModel(UnguardedModel):
         threshold: float | None = None,
         detector_base: str | None = None,
         detoxifier_base: str | None = None,
+        trim: bool = True,
         **options: Any,
     ):
         """Load model, detector and detoxifier.
@@ -181,6 +182,7 @@ class GuardedModel(UnguardedModel):
             threshold: Harm score from which an answer is flagged; None takes the detector's own.
             detector_base: Base model of the detector's adapter instead of the one that it names.
             detoxifier_base: The same for the detoxifier.
+            trim: Whether harmful sentences are cut out before an answer is rewritten as a whole.
             options: See `UnguardedModel`.
 
         Raises:
@@ -197,6 +199,7 @@ class GuardedModel(UnguardedModel):
             dtype=options.get("dtype", "auto"),
             detector_base=detector_base,
             detoxifier_base=detoxifier_base,
+            trim=trim,
         )
         self.actions: Counter[str] = Counter()
         """How often the protector did what, so far."""

@@ -1,4 +1,4 @@
-"""The protector: scores every response, rewrites the harmful ones, lets nothing unchecked through."""
+"""The protector: scores every response, trims or rewrites the harmful ones, lets nothing unchecked through."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from llava.protector.detoxifier import MAX_NEW_TOKENS, REWRITE_BATCH_SIZE, Detox
 from llava.protector.guard import build_guard
 from llava.protector.guards.base import ExplainingGuard, Guard, check_threshold, score_responses
 from llava.protector.outcomes import DETECTOR, DETOXIFIER, as_text, describe_failure, has_words, refuse, withhold
+from llava.protector.repair.rewriting import judge_rewrite, read_rewrites
+from llava.protector.repair.trimming import Trim, trim_responses
 from llava.protector.streaming.protected import LOOK_AHEAD, PATIENCE, STRIDE, ProtectedStream
 
 logger = logging.getLogger(__name__)
@@ -25,8 +27,10 @@ class Protector:
     """Stands behind a multimodal model (arXiv 2401.02906, algorithm 1) and fails closed.
 
     - A response whose harm score is below the threshold passes, byte for byte.
-    - A flagged response is rewritten by the detoxifier, and the rewrite is scored again. Without a detoxifier, or when
-      the rewrite is empty or flagged too, a fixed refusal takes its place. (The paper trusts the rewrite.)
+    - Of a flagged response whose harm is local the harmful sentences are cut out, where the detector can say where they
+      are; the rest is scored again. (The paper knows no such step.)
+    - Any other is rewritten by the detoxifier, and the rewrite is scored again. Without a detoxifier, or when the
+      rewrite is empty or flagged too, a fixed refusal takes its place. (The paper trusts the rewrite.)
     - A response that cannot be scored (empty, not text, NaN, a failing detector) is withheld.
 
     Guarding changes nothing, so several threads may use one protector at once.
@@ -37,13 +41,22 @@ class Protector:
         result.text, result.action  # the same text, "passed"
     """
 
-    def __init__(self, detector: Guard, detoxifier: Detoxifier | None = None, threshold: float | None = None):
+    def __init__(
+        self,
+        detector: Guard,
+        detoxifier: Detoxifier | None = None,
+        threshold: float | None = None,
+        *,
+        trim: bool = True,
+    ):
         """Join a detector and, optionally, a detoxifier.
 
         Args:
             detector: Scores the responses: a `HarmDetector`, or any other guard.
             detoxifier: Rewrites flagged ones; None refuses them.
             threshold: Harm score from which a response is flagged; None takes the detector's own.
+            trim: Whether the harmful sentences of a response are cut out before it is rewritten as a whole; only an
+                `ExplainingGuard` can say which those are.
 
         Raises:
             InputError: When the threshold is not in (0, 1].
@@ -51,6 +64,7 @@ class Protector:
         self.detector = detector
         self.detoxifier = detoxifier
         self.threshold = check_threshold(detector.threshold if threshold is None else threshold)
+        self.trim = trim
 
     @classmethod
     def from_pretrained(
@@ -62,6 +76,7 @@ class Protector:
         *,
         detector_base: str | None = None,
         detoxifier_base: str | None = None,
+        trim: bool = True,
         **keywords: Any,
     ) -> Protector:
         """Load both parts; see `build_guard` and `Detoxifier.from_pretrained`.
@@ -73,6 +88,7 @@ class Protector:
             options: How both are loaded; None stands for the defaults.
             detector_base: Base model of the detector's adapter instead of the one that it names.
             detoxifier_base: The same for the detoxifier.
+            trim: Whether harmful sentences are cut out before a response is rewritten as a whole.
             keywords: Fields of `LoadOptions` by name, such as `device` and `dtype`; they win over `options`.
 
         Raises:
@@ -83,7 +99,7 @@ class Protector:
         writer = None
         if detoxifier:
             writer = Detoxifier.from_pretrained(detoxifier, replace(chosen, base=detoxifier_base or chosen.base))
-        return cls(guard, writer, threshold)
+        return cls(guard, writer, threshold, trim=trim)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Protector:
@@ -123,7 +139,7 @@ class Protector:
             max_new_tokens: Longest rewrite, in tokens; best the limit that the model's answers have.
             batch_size: Rewrites at a time.
             explain: Say in the results of flagged responses where the harm is (`token_scores`), where the detector
-                can; that costs one more pass over each.
+                can; that costs one more pass over each that was not trimmed.
 
         Returns:
             One result a response, in order. Never raises for what a detector, a detoxifier or a text does: a response
@@ -136,8 +152,8 @@ class Protector:
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; give one each")
         scores, failure = self._score(prompts, responses)
         flagged = [i for i, score in enumerate(scores) if score >= self.threshold]
-        replacements = self.replace_flagged(
-            [as_text(prompts[i]) for i in flagged], [responses[i] for i in flagged], max_new_tokens, batch_size
+        replacements = self._replace(
+            [as_text(prompts[i]) for i in flagged], [responses[i] for i in flagged], max_new_tokens, batch_size, explain
         )
         replaced = dict(zip(flagged, replacements, strict=True))
         results = []
@@ -145,10 +161,26 @@ class Protector:
             if math.isnan(score):
                 results.append(withhold(response, failure))
             elif i in replaced:
-                where = self._explain(as_text(prompts[i]), response) if explain else None
-                results.append(replace(replaced[i], original_text=response, harm_score=score, token_scores=where))
+                results.append(replace(replaced[i], original_text=response, harm_score=score))
             else:
                 results.append(GuardResult(response, response, score, False, Action.PASSED))
+        return results
+
+    def _replace(
+        self, prompts: list[str], responses: list[str], max_new_tokens: int, batch_size: int, explain: bool
+    ) -> list[GuardResult]:
+        """Return for each flagged response what is shown instead: what is left of it, a rewrite, a refusal."""
+        trims = [Trim(None, None)] * len(responses)
+        if self.trim and isinstance(self.detector, ExplainingGuard):
+            trims = trim_responses(self.detector, self.threshold, prompts, responses)
+        rest = [i for i, trim in enumerate(trims) if trim.result is None]
+        others = iter(
+            self.replace_flagged([prompts[i] for i in rest], [responses[i] for i in rest], max_new_tokens, batch_size)
+        )
+        results = []
+        for prompt, response, trim in zip(prompts, responses, trims, strict=True):
+            where = (trim.token_scores or self._explain(prompt, response)) if explain else None
+            results.append(replace(trim.result or next(others), token_scores=where))
         return results
 
     def _score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> tuple[list[float], GuardFailure | None]:
@@ -254,30 +286,14 @@ class Protector:
         if not responses or self.detoxifier is None:
             return [refuse(None)] * len(responses)
         try:
-            rewrites: Any = self.detoxifier.rewrite(
+            found: Any = self.detoxifier.rewrite(
                 prompts, responses, batch_size=batch_size, max_new_tokens=max_new_tokens
             )
-            if isinstance(rewrites, str | bytes) or not isinstance(rewrites, Sequence):
-                raise TypeError(f"{type(rewrites).__name__} instead of a list of {len(responses)} rewrites")
-            if len(rewrites) != len(responses):
-                raise ValueError(f"{len(rewrites)} rewrites for {len(responses)} responses")
+            rewrites = read_rewrites(found, len(responses))
         except Exception as error:  # a failing detoxifier must not let the harmful response out
             logger.exception("the detoxifier failed; %d responses are refused", len(responses))
             failure = describe_failure(DETOXIFIER, error)
             return [refuse(f"{failure.part} failed: {failure.error}", failure)] * len(responses)
         scores, failed = self._score(prompts, rewrites)
-        outcomes = []
-        for rewrite, score in zip(rewrites, scores, strict=True):
-            if score < self.threshold:  # False for NaN
-                outcomes.append(GuardResult(rewrite, "", None, True, Action.REWRITTEN))
-            elif not isinstance(rewrite, str):
-                wrong = GuardFailure(DETOXIFIER, "TypeError", f"{type(rewrite).__name__} instead of a text")
-                outcomes.append(refuse(f"{DETOXIFIER} failed: {wrong.error}", wrong))
-            elif not has_words(rewrite):
-                outcomes.append(refuse("rewrite turned down: empty"))
-            elif failed:
-                outcomes.append(refuse(f"rewrite turned down: {failed.part} failed: {failed.error}", failed))
-            else:
-                reason = "no finite harm score" if math.isnan(score) else "still flagged"
-                outcomes.append(refuse(f"rewrite turned down: {reason}"))
-        return outcomes
+        pairs = zip(rewrites, scores, strict=True)
+        return [judge_rewrite(rewrite, score, self.threshold, failed) for rewrite, score in pairs]

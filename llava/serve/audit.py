@@ -108,6 +108,9 @@ def write_decision(
         "failure": {"part": result.failure.part, "error": result.failure.error} if result.failure else None,
         "failed_open": failed_open,
     }
+    if result.removed is not None:
+        # Where something was cut out; what it was, is text.
+        fields["removed"] = [[span.start, span.end] for span in result.removed]
     if log_text:
         fields |= {"original_text": result.original_text, "text": result.text}
     AUDIT.info("decision", extra={"fields": fields})

@@ -107,6 +107,26 @@ class Batcher:
         except FutureTimeoutError:
             raise self._drop(job) from None
 
+    def wait(self, function: Callable[[], Any], seconds: float) -> Any:
+        """Call a function between two batches, in its turn, and return its result; for those who wait in a thread.
+
+        Raises:
+            GuardTimeoutError: When the time is over; the call may still be running then.
+            GuardStoppedError: When the thread has been told to end.
+            Exception: Whatever the function raises.
+        """
+        job = Job([None], function)
+        if seconds <= 0:
+            raise self._drop(job)
+        self._queue(job)
+        try:
+            (outcome,) = job.future.result(timeout=seconds)
+        except FutureTimeoutError:
+            raise self._drop(job) from None
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
     async def call(self, function: Callable[[], Any], seconds: float) -> Any:
         """Call a function between two batches, in its turn, and return its result.
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from llava.data.token_scores import TokenScore
 from llava.protector.detoxifier import MAX_NEW_TOKENS, REWRITE_BATCH_SIZE, Detoxifier
-from llava.protector.guards.base import Guard, score_responses
+from llava.protector.guards.base import ExplainingGuard, Guard, score_responses
 from llava.serve.batching import Batcher
 
 
@@ -51,6 +52,28 @@ class BatchedGuard:
         return [math.nan if isinstance(outcome, Exception) else outcome for outcome in outcomes]
 
 
+class ExplainingBatchedGuard(BatchedGuard):
+    """A `BatchedGuard` whose guard can tell where the harm is; all that it tells for a request has one time limit."""
+
+    def __init__(self, guard: ExplainingGuard, batcher: Batcher, seconds: float):
+        """Score and explain with `guard`."""
+        super().__init__(guard, batcher, seconds)
+        self.explainer = guard
+        self.explained_by: float | None = None
+
+    def explain(self, prompt: str, response: str) -> list[TokenScore]:
+        """Return the score around each of the response's tokens.
+
+        Raises:
+            Exception: What the guard failed with, or that the time is over.
+        """
+        if self.explained_by is None:
+            self.explained_by = time.monotonic() + self.seconds
+        left = self.explained_by - time.monotonic()
+        tokens: list[TokenScore] = self.batcher.wait(lambda: self.explainer.explain(prompt, response), left)
+        return tokens
+
+
 class BatchedDetoxifier:
     """A detoxifier for one request: the server's own, through its batches and within a time limit."""
 
@@ -75,6 +98,13 @@ class BatchedDetoxifier:
         outcomes = self.batcher.submit(items, self.seconds)
         find_failure(outcomes)
         return ["" if isinstance(outcome, Exception) else outcome for outcome in outcomes]
+
+
+def batch_guard(guard: Guard, batcher: Batcher, seconds: float) -> BatchedGuard:
+    """Return a guard as one request sees it; one that explains explains there too."""
+    if isinstance(guard, ExplainingGuard):
+        return ExplainingBatchedGuard(guard, batcher, seconds)
+    return BatchedGuard(guard, batcher, seconds)
 
 
 def find_failure(outcomes: Sequence[Any]) -> Exception | None:

@@ -18,7 +18,7 @@ from llava.serve.audit import write_decision
 from llava.serve.batching import Batcher
 from llava.serve.errors import BROKEN, ApiError, BusyError, OverloadedError
 from llava.serve.metrics import Metrics
-from llava.serve.parts import BatchedDetoxifier, BatchedGuard, rewrite_items, score_items
+from llava.serve.parts import BatchedDetoxifier, batch_guard, rewrite_items, score_items
 from llava.serve.settings import REWRITE, Rule, ServerSettings
 from llava.serve.streams import GuardedStream, pass_unjudged
 
@@ -80,7 +80,8 @@ class GuardService:
             threshold: What the request asks for, already allowed; None takes what holds for route and model.
             route: The path of the route that asks.
             model: The model that the request names.
-            rewrite: Whether a flagged response is rewritten, where the rule says so; routes that only judge say no.
+            rewrite: Whether a flagged response is trimmed or rewritten, where the rule says so; routes that only judge
+                say no.
             unseen: What came with the request and is not looked at (`image`), for the audit line.
             max_new_tokens: Longest rewrite; None takes the settings'.
 
@@ -209,13 +210,14 @@ class GuardService:
         self.open_streams += change
         self.metrics.streams.set(self.open_streams)
 
-    def build_protector(self, rule: Rule, rewrite: bool = True) -> Protector:
+    def build_protector(self, rule: Rule, rewrite: bool = True, trim: bool = True) -> Protector:
         """Return a protector for one request, whose parts work through the common batches."""
         writer: Any = None
-        if rewrite and rule.action == REWRITE and self.detoxifier is not None:
+        rewrite = rewrite and rule.action == REWRITE
+        if rewrite and self.detoxifier is not None:
             writer = BatchedDetoxifier(self.detoxifier, self.settings.rewrite_timeout)
-        guard = BatchedGuard(self.protector.detector, self.detector, self.settings.guard_timeout)
-        return Protector(guard, writer, rule.threshold)
+        guard = batch_guard(self.protector.detector, self.detector, self.settings.guard_timeout)
+        return Protector(guard, writer, rule.threshold, trim=rewrite and trim and self.settings.trim)
 
     async def run_waiting(self, function: Any, *arguments: Any) -> Any:
         """Run what waits for a batch in a thread of its own."""

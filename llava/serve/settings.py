@@ -14,8 +14,8 @@ from llava.protector.guards.base import check_threshold
 
 REWRITE, REFUSE, BLOCK = "rewrite", "refuse", "block"
 ACTIONS = (REWRITE, REFUSE, BLOCK)
-"""What is done with a flagged text: the detoxifier's rewrite, the fixed refusal, or an end of the answer without a
-text in its place (a stream is cut, a guardrail route says `BLOCKED`)."""
+"""What is done with a flagged text: what is left of it or the detoxifier's rewrite, the fixed refusal, or an end of the
+answer without a text in its place (a stream is cut, a guardrail route says `BLOCKED`)."""
 
 ROUTES = (
     "/v1/chat/completions",
@@ -56,6 +56,9 @@ class ServerSettings:
     """Harm score from which a text is flagged; None takes the guard's own."""
     action: str = REWRITE
     """What is done with a flagged text, one of `ACTIONS`; without a detoxifier a rewrite is the fixed refusal."""
+    trim: bool = True
+    """Whether, where a flagged text is rewritten, its harmful sentences are cut out first and the rest is shown if it
+    passes; guards that cannot say where the harm is do not. A stream is not trimmed."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
     """Thresholds by route (`/v1/chat/completions`) or by model; a model's wins over its route's."""
     actions: Mapping[str, str] = field(default_factory=dict)

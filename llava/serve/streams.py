@@ -25,7 +25,7 @@ class StreamOwner(Protocol):
     detector: Batcher
     detoxifier: Batcher | None
 
-    def build_protector(self, rule: Rule, rewrite: bool = True) -> Protector:
+    def build_protector(self, rule: Rule, rewrite: bool = True, trim: bool = True) -> Protector:
         """Return a protector whose parts work through the common batches."""
         ...
 
@@ -185,9 +185,12 @@ class GuardedStream:
                 self.decided = replace(found, reason=rewritten.reason, failure=rewritten.failure)
 
     async def _judge_whole(self) -> GuardResult:
-        """Return what the protector makes of all that came, through the common batches."""
+        """Return what the protector makes of all that came, through the common batches.
+
+        It is not trimmed: a part of it may be out, which would come twice.
+        """
         service = self.service
-        protector = service.build_protector(self.rule)
+        protector = service.build_protector(self.rule, trim=False)
         text = "".join(self.received)
         (result,) = await service.run_waiting(protector.guard, [self.prompt], [text], service.settings.max_new_tokens)
         judged: GuardResult = result

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llava.data.removed import RemovedSpan
 from llava.data.schema import Action, GuardFailure, GuardResult, ImageType, Question, Record, Verdict
 from llava.errors import InputError
 
@@ -26,6 +27,8 @@ guards = st.builds(
     flagged=st.booleans(),
     action=st.sampled_from(Action),
     reason=st.none() | st.text(),
+    removed=st.none()
+    | st.lists(st.builds(RemovedSpan, st.integers(0, 99), st.integers(0, 99), st.text()), max_size=3).map(tuple),
     failure=st.none() | st.builds(GuardFailure, part=st.text(), error=st.text(), message=st.text()),
 )
 records = st.builds(

@@ -46,7 +46,7 @@ def test_each_example_is_named_and_tested():
 def test_guard_pipeline(run, tiny_detector, tiny_detoxifier, capsys):
     assert run("guard_pipeline", "--detector", tiny_detector, "--detoxifier", tiny_detoxifier) == 0
     lines = capsys.readouterr().out.splitlines()
-    line = re.compile(r"(passed|rewritten|refused) +harm score [01]\.\d{3}  ")
+    line = re.compile(r"(passed|trimmed|rewritten|refused) +harm score [01]\.\d{3}  ")
     assert len([text for text in lines if line.match(text)]) == 2
     assert len([text for text in lines if text.startswith("> ")]) >= 2
 

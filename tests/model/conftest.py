@@ -44,11 +44,11 @@ def check_guarded(tiny_detector, tiny_detoxifier) -> Callable[..., None]:
                 if not math.isfinite(score):
                     assert result.action is Action.WITHHELD
                 elif score >= threshold:
-                    assert result.action in (Action.REWRITTEN, Action.REFUSED)
+                    assert result.action in (Action.TRIMMED, Action.REWRITTEN, Action.REFUSED)
                     assert result.text != answer
                 else:
                     assert (result.action, result.text) == (Action.PASSED, answer)
-            replaced = {Action.REWRITTEN, Action.REFUSED}
+            replaced = {Action.TRIMMED, Action.REWRITTEN, Action.REFUSED}
             assert any(result.action in replaced for result in results) is (threshold < 1)
             # Random weights may say nothing but special tokens; what cannot be scored is not shown.
             assert (highest < 1) is any(answer.strip() for answer in answers)

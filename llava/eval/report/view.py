@@ -131,6 +131,9 @@ def build_command(run: dict[str, Any]) -> str:
         value = settings.get(field.name, field.default)
         if value == AUTO:
             value = fingerprint.get(field.name, AUTO)
+        if field.name == "trim" and value is None and settings.get("detector") and fingerprint:
+            # Nothing was trimmed where the run does not say so, as in those from before there was trimming.
+            value = None if fingerprint.get("trim") else False
         if field.name in ("model", "benchmark") or value != field.default:
             words += write_flag(field.name, value)
     return shlex.join(words)
@@ -138,6 +141,8 @@ def build_command(run: dict[str, Any]) -> str:
 
 def write_flag(name: str, value: Any) -> list[str]:
     """Return a setting as words of the command line; none for what cannot be or need not be given."""
+    if name == "trim" and value is False:
+        return ["--no-trim"]
     if name == "output" or value is None or value is MISSING or value is False:
         return []
     if value is True:

@@ -157,7 +157,7 @@ def load_protector(settings: GenerationSettings, device: str | None) -> Protecto
     writer = None
     if settings.detoxifier is not None:
         writer = Detoxifier.from_pretrained(settings.detoxifier, settings.part_options("detoxifier", device))
-    return Protector(guard, writer, settings.threshold)
+    return Protector(guard, writer, settings.threshold, trim=settings.trim is not False)
 
 
 def check_device(question: Question, failure: GuardFailure) -> None:

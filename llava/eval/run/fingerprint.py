@@ -29,7 +29,7 @@ def build_fingerprint(
     dtype: str,
     checkpoints: dict[str, Checkpoint | None],
 ) -> dict[str, Any]:
-    """Collect everything that can change a record.
+    """Collect everything that can change a record; `auto` and what else hangs on an earlier launch is resolved.
 
     The number of processes is not part of it, nor the place of the data or of the output. The seed is part of it only
     when there is sampling.
@@ -49,6 +49,8 @@ def build_fingerprint(
         "base": settings.base,
         "vision_tower": settings.vision_tower,
         "threshold": settings.threshold,
+        # None where nothing is trimmed, as in runs from before there was trimming.
+        "trim": True if settings.trim and settings.detector else None,
         "benchmark": settings.benchmark,
         "scenarios": list(settings.scenarios) if settings.scenarios else None,
         "image_types": list(settings.image_types) if settings.image_types else None,
@@ -89,6 +91,13 @@ def resolve_stored(settings: GenerationSettings, run: dict[str, Any] | None, nam
     if run is None or getattr(settings, name) != AUTO:
         return None
     return run["fingerprint"].get(name)
+
+
+def resolve_trim(settings: GenerationSettings, run: dict[str, Any] | None) -> bool:
+    """Return whether responses are trimmed: as asked, as in the earlier launch of this run, or yes."""
+    if settings.trim is not None:
+        return settings.trim
+    return run is None or bool(run["fingerprint"].get("trim"))
 
 
 def check_same_run(output: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

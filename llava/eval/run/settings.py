@@ -44,6 +44,9 @@ class GenerationSettings(LoadOptions):
     """The same for the detoxifier."""
     threshold: float | None = None
     """Harm score at which a response is flagged, in (0, 1]; None takes the detector's own."""
+    trim: bool | None = None
+    """Whether the harmful sentences of a response are cut out before it is rewritten as a whole; None does what the run
+    began with, and trims in a new one."""
     limit: int | None = None
     """Ask at most so many questions."""
     image_types: tuple[str, ...] | None = None
@@ -82,7 +85,7 @@ class GenerationSettings(LoadOptions):
         for name in ("image_types", "scenarios"):
             if getattr(self, name) == ():
                 raise InputError(f"{flag(name)} names nothing; give at least one or leave it out")
-        for name in ("detoxifier", "threshold", "detector_base", "detoxifier_base"):
+        for name in ("detoxifier", "threshold", "trim", "detector_base", "detoxifier_base"):
             if getattr(self, name) is not None and self.detector is None:
                 raise InputError(f"{flag(name)} does nothing without a detector; add --detector")
         if self.detoxifier_base is not None and self.detoxifier is None:

@@ -30,7 +30,7 @@ KEPT_FIELDS = ("id", "created", "model", "system_fingerprint", "service_tier")
 PLAIN = re.compile(r"[\w.:/+@-]{1,256}", re.ASCII)
 NAME = re.compile(r"\w{1,40}", re.ASCII)
 FINISH = re.compile(r"[a-z_]{1,32}")
-SEVERITY = (Action.PASSED, Action.REWRITTEN, Action.REFUSED, Action.WITHHELD)
+SEVERITY = (Action.PASSED, Action.TRIMMED, Action.REWRITTEN, Action.REFUSED, Action.WITHHELD)
 """Actions from the mildest on: of several texts of an answer the severest one counts."""
 
 

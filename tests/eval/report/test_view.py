@@ -117,6 +117,7 @@ EVERYTHING = {
     "base": "/models/lm",
     "vision_tower": "/models/clip",
     "threshold": 0.25,
+    "trim": False,
     "limit": 12,
     "image_types": ["TYPO", "SD"],
     "scenarios": ["06-Fraud", "07-Sex"],
@@ -179,6 +180,13 @@ def test_the_command_says_what_auto_stood_for(monkeypatch):
         "mllm-protector generate --output RUN --model embedded --benchmark mm_safetybench "
         "--batch-size 16 --dtype float32"
     )
+
+
+def test_a_run_from_before_there_was_trimming_is_repeated_without():
+    settings = GenerationSettings(**PLAIN, detector="d").to_dict()
+    assert "trim" not in build_command({"settings": settings, "fingerprint": {"trim": True}})
+    del settings["trim"]
+    assert build_command({"settings": settings, "fingerprint": {"threshold": None}}).endswith("--no-trim")
 
 
 def test_the_page_holds_the_command_of_its_run(summary, tmp_path):

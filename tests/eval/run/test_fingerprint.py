@@ -11,7 +11,14 @@ import pytest
 
 from llava.data.schema import ImageType, Question
 from llava.errors import InputError
-from llava.eval.run.fingerprint import build_fingerprint, check_same_run, parse_description, read_run, resolve_stored
+from llava.eval.run.fingerprint import (
+    build_fingerprint,
+    check_same_run,
+    parse_description,
+    read_run,
+    resolve_stored,
+    resolve_trim,
+)
 from llava.eval.run.settings import GenerationSettings
 from llava.model.identity import identify_checkpoint
 from tests.eval.build import build_mixed_run
@@ -90,6 +97,20 @@ def test_auto_keeps_what_it_stood_for_in_the_first_launch():
     assert resolve_stored(GenerationSettings("m", "o"), run, "batch_size") == 3
     assert resolve_stored(GenerationSettings("m", "o", batch_size=5), run, "batch_size") is None
     assert resolve_stored(GenerationSettings("m", "o"), None, "batch_size") is None
+
+
+def test_a_run_goes_on_trimming_or_not_as_it_began(tmp_path):
+    plain = GenerationSettings("m", "o", detector="d")
+    trimming = replace(plain, trim=True)
+    old = fingerprint(plain)
+    del old["trim"]  # from before there was trimming
+    for run, trims in ((None, True), ({"fingerprint": old}, False), ({"fingerprint": fingerprint(trimming)}, True)):
+        assert resolve_trim(plain, run) is trims
+        assert resolve_trim(replace(plain, trim=not trims), run) is not trims
+    check_same_run(tmp_path, old, fingerprint(replace(plain, trim=False)))
+    with pytest.raises(InputError, match="trim none → True"):
+        check_same_run(tmp_path, old, fingerprint(trimming))
+    assert fingerprint(GenerationSettings("m", "o"))["trim"] is None
 
 
 def test_an_output_that_is_no_run_is_refused(tmp_path):

@@ -110,7 +110,7 @@ def test_a_group_by_hand():
     assert group["mcnemar_p"] == 0.5  # two pairs better, none worse: 2 · (1/2)²
     assert group["protector"]["flag_rate"] == 4 / 7
     assert group["protector"]["changed_rate"] == 4 / 7
-    assert group["protector"]["actions"] == {"passed": 3, "rewritten": 1, "refused": 3, "withheld": 0}
+    assert group["protector"]["actions"] == {"passed": 3, "trimmed": 0, "rewritten": 1, "refused": 3, "withheld": 0}
     assert group["benign"]["unprotected"]["over_refusal_rate"] == 0
     assert group["benign"]["protected"]["over_refusal_rate"] == 1 / 2
     assert group["benign"]["flag_rate"] == 1 / 2

@@ -8,6 +8,7 @@ import pytest
 
 from llava import Protector
 from llava.constants import REFUSAL, WITHHELD
+from tests.protector.repair.words import WordDetector
 from tests.serve.chat.live import HARM_SCORE, WordGuard, before_upstream, serve_chat
 
 
@@ -51,6 +52,19 @@ def test_a_harmful_answer_is_replaced(guarded):
     assert choice["mllm_protector"]["action"] == "refused"
     assert choice["mllm_protector"]["harm_score"] == HARM_SCORE
     assert body["usage"]["completion_tokens"] == 3
+
+
+def test_a_harmful_sentence_is_cut_out(upstream):
+    text = "Boil the water and salt it well. Then stir the poison in. Serve it warm with butter on top."
+    with serve_chat(Protector(WordDetector()), before_upstream(upstream.url)) as live:
+        answer = live.ask(text)
+        (choice,) = answer.json()["choices"]
+        assert choice["message"]["content"] == text.replace("Then stir the poison in. ", "")
+        assert choice["finish_reason"] == "content_filter"
+        assert choice["mllm_protector"]["action"] == "trimmed"
+        assert "poison" not in answer.text
+        streamed = live.stream(text)
+        assert (streamed.reason(), streamed.verdict()["action"]) == ("content_filter", "refused")
 
 
 def test_every_choice_is_guarded(upstream, guarded):
