@@ -1,0 +1,106 @@
+"""What the shipped judge learns from: rows whose prompt and answer the shipped detector never learnt from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from llava.data.training.made_answers import draw_pairs, read_sentences
+from llava.data.training.made_answers import __file__ as beside
+from llava.data.training.pairs import DetectorRow
+from llava.data.training.splits import normalise_prompt
+from llava.quality.cards import load_detector_split
+from llava.quality.detector_rows import KeyedRow, load_rows
+from llava.quality.judge.rows import DIASAFETY, is_measured
+from llava.train.embedded.detector import collect_pairs, collect_rows, read_recipe
+
+SENTENCES = Path(beside).with_name("judge_answers.yaml")
+MADE = "judge_answers"
+"""Source of the made rows."""
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+LATER_STEPS = ("embedded_detector_upper.yaml", "embedded_detector_short.yaml")
+"""Recipes of the detector's second and third step; the first learns from the training side of its files."""
+MADE_EACH = 30
+"""Made rows of every kind and label."""
+MOST_DIASAFETY = 2400
+"""Rows of DiaSafety, chosen by their hash: its labels are wider than harm."""
+
+
+def list_detector_rows(data: Path) -> list[DetectorRow]:
+    """Return every row that a step of the shipped detector's training learnt from.
+
+    Args:
+        data: Folder of the data files, see `llava/quality/detector_rows.py`.
+    """
+    rows, _ = load_detector_split(data)
+    for name in LATER_STEPS:
+        recipe = read_recipe(CONFIGS / name)
+        rows = [*rows, *collect_rows(data, recipe), *collect_pairs(data, recipe.pairs)]
+    return rows
+
+
+def collect_judge_rows(data: Path) -> list[KeyedRow]:
+    """Return the labelled rows that the judge learns from, the made ones last.
+
+    None shares its prompt or its answer with a row of the detector's training, nor its prompt with a row that the judge
+    is measured on.
+
+    Args:
+        data: Folder of the data files.
+    """
+    learnt = list_detector_rows(data)
+    every = load_rows(data)
+    prompts = name_prompts(learnt) | name_prompts(keyed.row for keyed in every if is_measured(keyed))
+    answers = {normalise_answer(row.response) for row in learnt}
+    free = [keyed for keyed in every if not is_measured(keyed) and is_free(keyed.row, prompts, answers)]
+    noisy = sorted((keyed for keyed in free if keyed.row.source == DIASAFETY), key=order_of)[:MOST_DIASAFETY]
+    return [*(keyed for keyed in free if keyed.row.source != DIASAFETY), *noisy, *make_rows(MADE_EACH)]
+
+
+def is_free(row: DetectorRow, prompts: Collection[str], answers: Collection[str]) -> bool:
+    """Tell whether neither prompt nor answer of a row is among those taken.
+
+    Example:
+        >>> row = DetectorRow("How?", "So.", True, "x")
+        >>> is_free(row, {"why"}, {"thus."}), is_free(row, {"how"}, set()), is_free(row, set(), {"so."})
+        (True, False, False)
+    """
+    return normalise_prompt(row.prompt) not in prompts and normalise_answer(row.response) not in answers
+
+
+def name_prompts(rows: Iterable[DetectorRow]) -> set[str]:
+    """Return the prompts of rows, normalised; rows without a prompt have none to share."""
+    return {normalise_prompt(row.prompt) for row in rows if row.prompt.strip()}
+
+
+def normalise_answer(text: str) -> str:
+    """Return an answer without differences of case and spacing.
+
+    Example:
+        >>> normalise_answer(" So it\\n IS. ")
+        'so it is.'
+    """
+    return " ".join(text.split()).casefold()
+
+
+def order_of(keyed: KeyedRow) -> bytes:
+    """Return what the choice of some rows goes by."""
+    return hashlib.sha256(f"{keyed.row.prompt}\0{keyed.row.response}".encode()).digest()
+
+
+def make_rows(each: int) -> list[KeyedRow]:
+    """Return made rows of both labels; those of a kind belong together.
+
+    Example:
+        >>> rows = make_rows(2)
+        >>> len(rows) == 4 * len(read_sentences(SENTENCES)["kinds"]), sum(keyed.row.harmful for keyed in rows) * 2 == len(rows)
+        (True, True)
+    """
+    sentences = read_sentences(SENTENCES)
+    return [
+        KeyedRow(DetectorRow(question, answer[0].upper() + answer[1:], label == "harmful", MADE), f"{MADE}/{kind}")
+        for kind, parts in sentences["kinds"].items()
+        for label in ("harmful", "harmless")
+        for question, answer, _ in draw_pairs(parts["q"], parts[label], sentences["words"], each, f"0/{kind}/{label}")
+    ]
