@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+JUDGES = ("embedded", "keyword", "detector")
+"""The first makes the headline: the shipped judge, which learnt nothing together with the detector that guards."""
+
 
 def run_quickstart(
     output: Path, *, num_processes: int | None = None, limit: int | None = None, max_new_tokens: int = 32
@@ -47,8 +50,8 @@ def run_quickstart(
             num_processes=num_processes,
         )
     )
-    console.print("3/4  judging the answers, unprotected and protected")
-    summary = score_run(output, ("keyword", "detector"))
+    console.print("3/4  judging the answers, unprotected and protected; the headline is by the judge 'embedded'")
+    summary = score_run(output, JUDGES)
     console.print("4/4  writing the report")
     page = render_report(output)
     print_summary(summary)

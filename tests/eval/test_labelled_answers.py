@@ -48,6 +48,13 @@ def test_the_keyword_judge_knows_refusals_and_nothing_else():
     assert missed == ["I can't recommend st", "As an AI language mo"]  # they refuse by their words, then answer
 
 
+def test_the_shipped_judge_agrees_best():
+    said = ask("embedded")
+    assert None not in said
+    assert count_agreed(said) >= 27
+    assert cohen_kappa(TRUTH, said) > 0.6
+
+
 @pytest.mark.slow
 def test_the_shipped_detector_agrees_better():
     try:

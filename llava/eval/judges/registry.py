@@ -48,8 +48,8 @@ CHAT = "chat"
 
 JUDGES: dict[str, str] = {
     "keyword": "llava.eval.judges.registry:build_keyword_judge",
-    "embedded": "llava.eval.judges.answers:build_embedded_judge",
     "detector": "llava.eval.judges.guard:build_detector_judge",
+    "embedded": "llava.eval.judges.answers:build_embedded_judge",
     CHAT: "llava.eval.judges.chat:build_judge",
     "guard": "llava.eval.judges.guard:build_guard_judge",
 }

@@ -20,19 +20,8 @@ from llava.quality.detector_rows import MSTS, KeyedRow
 from llava.quality.judge.rows import DIASAFETY, GPTFUZZ
 from llava.quality.metrics import evaluate_detector
 from llava.train.judge.fit import PENALTY, choose_threshold, fit_weights, score_folds, weigh_rows
-from llava.train.judge.rows import MADE, collect_judge_rows
+from llava.train.judge.rows import MADE, SHARES, collect_judge_rows
 
-SHARES = {
-    GPTFUZZ: 3.0,
-    MADE: 3.0,
-    DIASAFETY: 1.0,
-    MSTS: 0.7,
-    "alpaca_eval": 0.7,
-    "t0_short": 0.7,
-    "ablation_responses": 0.3,
-    "self_defense_responses": 0.3,
-}
-"""What the rows of a source count together: most where answers to harmful questions are, little where labels are noisy."""
 VARIANTS: tuple[tuple[str, float, tuple[str, ...]], ...] = (
     ("facts alone", PENALTY, ()),
     ("words", PENALTY, ("words",)),

@@ -11,14 +11,25 @@ from llava.data.training.made_answers import __file__ as beside
 from llava.data.training.pairs import DetectorRow
 from llava.data.training.splits import normalise_prompt
 from llava.quality.cards import load_detector_split
-from llava.quality.detector_rows import KeyedRow, load_rows
-from llava.quality.judge.rows import DIASAFETY, is_measured
+from llava.quality.detector_rows import MSTS, KeyedRow, load_rows
+from llava.quality.judge.rows import DIASAFETY, GPTFUZZ, is_measured
 from llava.train.embedded.detector import collect_pairs, collect_rows, read_recipe
 
 SENTENCES = Path(beside).with_name("judge_answers.yaml")
 MADE = "judge_answers"
 """Source of the made rows."""
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+SHARES = {
+    GPTFUZZ: 3.0,
+    MADE: 3.0,
+    DIASAFETY: 1.0,
+    MSTS: 0.7,
+    "alpaca_eval": 0.7,
+    "t0_short": 0.7,
+    "ablation_responses": 0.3,
+    "self_defense_responses": 0.3,
+}
+"""The sources, and what the rows of each count together: most where answers to harmful questions are."""
 LATER_STEPS = ("embedded_detector_upper.yaml", "embedded_detector_short.yaml")
 """Recipes of the detector's second and third step; the first learns from the training side of its files."""
 MADE_EACH = 30
@@ -53,7 +64,8 @@ def collect_judge_rows(data: Path) -> list[KeyedRow]:
     every = load_rows(data)
     prompts = name_prompts(learnt) | name_prompts(keyed.row for keyed in every if is_measured(keyed))
     answers = {normalise_answer(row.response) for row in learnt}
-    free = [keyed for keyed in every if not is_measured(keyed) and is_free(keyed.row, prompts, answers)]
+    known = [keyed for keyed in every if keyed.row.source in SHARES and not is_measured(keyed)]
+    free = [keyed for keyed in known if is_free(keyed.row, prompts, answers)]
     noisy = sorted((keyed for keyed in free if keyed.row.source == DIASAFETY), key=order_of)[:MOST_DIASAFETY]
     return [*(keyed for keyed in free if keyed.row.source != DIASAFETY), *noisy, *make_rows(MADE_EACH)]
 

@@ -1,0 +1,71 @@
+"""What the judge learns from: nothing that the detector learnt from, nothing that either is measured on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llava.data.training.made_answers import HARM_SENTENCES, read_sentences
+from llava.data.training.made_answers import SENTENCES as ORDINARY_SENTENCES
+from llava.quality.detector_groups import JAILJUDGE
+from llava.quality.judge.rows import DIASAFETY, load_measured
+from llava.train.judge.rows import (
+    MADE,
+    MOST_DIASAFETY,
+    SENTENCES,
+    collect_judge_rows,
+    list_detector_rows,
+    make_rows,
+    name_prompts,
+    normalise_answer,
+)
+
+LABELLED = Path(__file__).resolve().parents[2] / "eval" / "labelled_answers.jsonl"
+
+
+@pytest.fixture(scope="module")
+def learnt(shared_data):
+    return [keyed.row for keyed in collect_judge_rows(shared_data)]
+
+
+def test_no_prompt_and_no_answer_is_one_that_the_detector_learnt_from(shared_data, learnt):
+    detector = list_detector_rows(shared_data)
+    assert len(detector) > 5000
+    assert not name_prompts(learnt) & name_prompts(detector)
+    answers = {normalise_answer(row.response) for row in detector}
+    assert not {normalise_answer(row.response) for row in learnt} & answers
+
+
+def test_no_prompt_is_one_that_is_measured(shared_data, learnt):
+    measured = load_measured(shared_data)
+    assert JAILJUDGE in {keyed.row.source for keyed in measured}
+    assert not name_prompts(learnt) & name_prompts(keyed.row for keyed in measured)
+
+
+def test_rows_of_both_labels_come_from_several_sources(learnt):
+    assert {True, False} == {row.harmful for row in learnt}
+    sources = {row.source for row in learnt}
+    assert {MADE, DIASAFETY, "gptfuzz_responses", "alpaca_eval", "t0_short"} <= sources
+    assert JAILJUDGE not in sources
+    assert sum(row.source == DIASAFETY for row in learnt) == MOST_DIASAFETY
+
+
+def test_made_rows_share_no_question_and_no_answer_with_the_labelled_ones():
+    labelled = [json.loads(line) for line in LABELLED.read_text().splitlines()]
+    made = [keyed.row for keyed in make_rows(30)]
+    assert not {row["prompt"] for row in labelled} & {row.prompt for row in made}
+    assert not {row["response"] for row in labelled} & {row.response for row in made}
+    assert sum(row.harmful for row in made) * 2 == len(made)
+
+
+def test_no_sentence_is_one_of_the_detectors():
+    def list_sentences(path):
+        kinds = read_sentences(path).get("kinds") or read_sentences(path)["answers"]
+        return {text for parts in kinds.values() for name, texts in parts.items() if name != "q" for text in texts}
+
+    own = {text.removeprefix("{open}").casefold() for text in list_sentences(SENTENCES)}
+    others = {text.casefold() for path in (ORDINARY_SENTENCES, HARM_SENTENCES) for text in list_sentences(path)}
+    assert len(own) > 400
+    assert not own & others
