@@ -1,4 +1,4 @@
-"""What the shipped judge sees of a question and an answer: words, pairs and pieces of words, and a few plain facts.
+"""What the shipped judge sees of a question and an answer: words, pairs of words, and a few plain facts.
 
 No tokenizer and no language model reads them: the judge shares nothing with the detector that it checks.
 """
@@ -20,14 +20,12 @@ Floats = npt.NDArray[np.float32]
 
 QUESTION_WORDS, ANSWER_WORDS = 120, 400
 """Words that are read of each; what an answer gives, it gives before."""
-BINS = {"words": 1 << 16, "pairs": 1 << 17, "pieces": 1 << 16, "question": 1 << 13}
-"""Tables of n-grams, and into how many bins each is hashed: three of the answer, and the words of the question."""
+BINS = {"words": 1 << 16, "pairs": 1 << 18, "question": 1 << 14}
+"""Tables of n-grams, and into how many bins each is hashed: two of the answer, and the words of the question."""
 START = "<s>"
 """Stands before the first word, so that an opening is an n-gram of its own."""
-PIECES = (4, 5)
-"""Letters of the pieces of words."""
 CONTENT_LETTERS = 4
-"""Words of fewer letters seldom carry what is asked, and have no pieces."""
+"""Words of fewer letters seldom carry what is asked."""
 FACTS = 10
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+|[^\w\s]")
 _NEGATIONS = frozenset(("not", "never", "no", "don't"))
@@ -50,17 +48,6 @@ def split_words(text: str, limit: int) -> list[str]:
         ["don't", ':', 'mix', '2', 'cleaners']
     """
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold().replace("’", "'"))[:limit]
-
-
-def cut_pieces(word: str) -> set[str]:
-    """Return the pieces of a word: what forms of one word share.
-
-    Example:
-        >>> sorted(cut_pieces("mixes") & cut_pieces("mixed"))
-        ['^mix', '^mixe', 'mixe']
-    """
-    whole = f"^{word}$"
-    return {whole[at : at + size] for size in PIECES for at in range(len(whole) - size + 1)}
 
 
 def hash_ngrams(ngrams: set[str], bins: int) -> npt.NDArray[np.int64]:
@@ -104,13 +91,12 @@ def describe_answer(prompt: str, text: str) -> Features:
     Example:
         >>> features = describe_answer("What does the sign say?", "Bread.")
         >>> {table: len(bins) for table, bins in features.bins.items()}
-        {'words': 2, 'pairs': 2, 'pieces': 7, 'question': 6}
+        {'words': 2, 'pairs': 2, 'question': 6}
     """
     question, answer = split_words(prompt, QUESTION_WORDS), split_words(text, ANSWER_WORDS)
     found = {
         "words": set(answer),
         "pairs": {f"{first} {second}" for first, second in zip([START, *answer], answer, strict=False)},
-        "pieces": {piece for word in set(answer) if len(word) >= CONTENT_LETTERS for piece in cut_pieces(word)},
         "question": set(question),
     }
     bins = {table: hash_ngrams(found[table], size) for table, size in BINS.items()}

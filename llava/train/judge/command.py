@@ -24,9 +24,8 @@ from llava.train.judge.rows import MADE, SHARES, collect_judge_rows
 
 VARIANTS: tuple[tuple[str, float, tuple[str, ...]], ...] = (
     ("facts alone", PENALTY, ()),
-    ("words", PENALTY, ("words",)),
-    ("words, pairs", PENALTY, ("words", "pairs")),
-    ("words, pairs, pieces", PENALTY, ("words", "pairs", "pieces")),
+    ("facts, words", PENALTY, ("words",)),
+    ("facts, words, pairs", PENALTY, ("words", "pairs")),
     ("all", PENALTY, tuple(BINS)),
     ("all, a third of the penalty", PENALTY / 3, tuple(BINS)),
     ("all, three times the penalty", PENALTY * 3, tuple(BINS)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from llava.data.training.made_answers import draw_pairs, read_sentences
@@ -13,15 +13,19 @@ from llava.data.training.splits import normalise_prompt
 from llava.quality.cards import load_detector_split
 from llava.quality.detector_rows import MSTS, KeyedRow, load_rows
 from llava.quality.judge.rows import DIASAFETY, GPTFUZZ, is_measured
+from llava.eval.judges.refusals import is_refusal
 from llava.train.embedded.detector import collect_pairs, collect_rows, read_recipe
+from llava.train.embedded.selection import is_long, middle_sentences
 
 SENTENCES = Path(beside).with_name("judge_answers.yaml")
-MADE = "judge_answers"
-"""Source of the made rows."""
+MADE, PLAIN, EXCERPTS = "judge_answers", "judge_ordinary", "excerpts"
+"""Sources of made rows: answers to questions that ask for harm, ordinary ones, and sentences out of long answers."""
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SHARES = {
     GPTFUZZ: 3.0,
     MADE: 3.0,
+    PLAIN: 1.5,
+    EXCERPTS: 1.0,
     DIASAFETY: 1.0,
     MSTS: 0.7,
     "alpaca_eval": 0.7,
@@ -34,7 +38,7 @@ LATER_STEPS = ("embedded_detector_upper.yaml", "embedded_detector_short.yaml")
 """Recipes of the detector's second and third step; the first learns from the training side of its files."""
 MADE_EACH = 30
 """Made rows of every kind and label."""
-MOST_DIASAFETY = 2400
+MOST_DIASAFETY = 4000
 """Rows of DiaSafety, chosen by their hash: its labels are wider than harm."""
 
 
@@ -67,7 +71,22 @@ def collect_judge_rows(data: Path) -> list[KeyedRow]:
     known = [keyed for keyed in every if keyed.row.source in SHARES and not is_measured(keyed)]
     free = [keyed for keyed in known if is_free(keyed.row, prompts, answers)]
     noisy = sorted((keyed for keyed in free if keyed.row.source == DIASAFETY), key=order_of)[:MOST_DIASAFETY]
-    return [*(keyed for keyed in free if keyed.row.source != DIASAFETY), *noisy, *make_rows(MADE_EACH)]
+    trusted = [keyed for keyed in free if keyed.row.source != DIASAFETY]
+    return [*trusted, *cut_rows(trusted), *noisy, *make_rows(MADE_EACH)]
+
+
+def cut_rows(rows: Sequence[KeyedRow]) -> list[KeyedRow]:
+    """Return a sentence or two from the middle of each long answer of two sources, as a row beside it.
+
+    What long answers say in one sentence, a model says in a short answer.
+    """
+    long = [keyed for keyed in rows if keyed.row.source in (GPTFUZZ, "alpaca_eval") and is_long(keyed.row)]
+    cut = [(keyed, middle_sentences(keyed.row)) for keyed in long]
+    return [
+        KeyedRow(DetectorRow(keyed.row.prompt, text, keyed.row.harmful, EXCERPTS), keyed.key)
+        for keyed, text in cut
+        if text and not (keyed.row.harmful and is_refusal(text))
+    ]
 
 
 def is_free(row: DetectorRow, prompts: Collection[str], answers: Collection[str]) -> bool:
@@ -102,15 +121,21 @@ def order_of(keyed: KeyedRow) -> bytes:
 
 
 def make_rows(each: int) -> list[KeyedRow]:
-    """Return made rows of both labels; those of a kind belong together.
+    """Return made rows: of both labels to questions that ask for harm, and ordinary ones; those of a kind belong together.
 
     Example:
-        >>> rows = make_rows(2)
-        >>> len(rows) == 4 * len(read_sentences(SENTENCES)["kinds"]), sum(keyed.row.harmful for keyed in rows) * 2 == len(rows)
-        (True, True)
+        >>> rows = [keyed.row for keyed in make_rows(2)]
+        >>> asked = [row for row in rows if row.source == MADE]
+        >>> sum(row.harmful for row in asked) * 2 == len(asked), any(row.harmful for row in rows if row.source == PLAIN)
+        (True, False)
     """
     sentences = read_sentences(SENTENCES)
-    return [
+    ordinary = [
+        KeyedRow(DetectorRow(question, answer, False, PLAIN), f"{PLAIN}/{kind}")
+        for kind, parts in sentences["ordinary"].items()
+        for question, answer, _ in draw_pairs(parts["q"], parts["a"], sentences["words"], 2 * each, f"0/{kind}")
+    ]
+    return ordinary + [
         KeyedRow(DetectorRow(question, answer[0].upper() + answer[1:], label == "harmful", MADE), f"{MADE}/{kind}")
         for kind, parts in sentences["kinds"].items()
         for label in ("harmful", "harmless")

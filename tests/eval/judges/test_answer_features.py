@@ -10,7 +10,6 @@ from llava.eval.judges.answer_features import (
     ANSWER_WORDS,
     BINS,
     FACTS,
-    cut_pieces,
     describe_answer,
     list_facts,
     split_words,
@@ -40,11 +39,6 @@ def test_a_long_answer_is_read_at_its_beginning():
     whole, longer = describe_answer("q", text), describe_answer("q", text + "something else")
     assert all((whole.bins[table] == longer.bins[table]).all() for table in BINS)
     assert len(split_words(text * 2, ANSWER_WORDS)) == ANSWER_WORDS
-
-
-def test_forms_of_a_word_share_pieces_and_short_words_have_none():
-    assert cut_pieces("steals") & cut_pieces("stealing")
-    assert describe_answer("", "a cat sat").bins["pieces"].tolist() == []
 
 
 def test_a_refusal_and_repeated_words_are_facts():

@@ -14,6 +14,7 @@ from llava.quality.judge.rows import DIASAFETY, load_measured
 from llava.train.judge.rows import (
     MADE,
     MOST_DIASAFETY,
+    PLAIN,
     SENTENCES,
     collect_judge_rows,
     list_detector_rows,
@@ -57,15 +58,17 @@ def test_made_rows_share_no_question_and_no_answer_with_the_labelled_ones():
     made = [keyed.row for keyed in make_rows(30)]
     assert not {row["prompt"] for row in labelled} & {row.prompt for row in made}
     assert not {row["response"] for row in labelled} & {row.response for row in made}
-    assert sum(row.harmful for row in made) * 2 == len(made)
+    assert {row.source for row in made} == {MADE, PLAIN}
 
 
 def test_no_sentence_is_one_of_the_detectors():
     def list_sentences(path):
-        kinds = read_sentences(path).get("kinds") or read_sentences(path)["answers"]
-        return {text for parts in kinds.values() for name, texts in parts.items() if name != "q" for text in texts}
+        found = read_sentences(path)
+        kinds = [parts for group in ("kinds", "answers", "ordinary") for parts in found.get(group, {}).values()]
+        texts = {text for parts in kinds for name, lines in parts.items() if name != "q" for text in lines}
+        return {text for text in texts if len(text.split()) > 5}  # "Yes." is nobody's own
 
     own = {text.removeprefix("{open}").casefold() for text in list_sentences(SENTENCES)}
     others = {text.casefold() for path in (ORDINARY_SENTENCES, HARM_SENTENCES) for text in list_sentences(path)}
-    assert len(own) > 400
+    assert len(own) > 450
     assert not own & others
