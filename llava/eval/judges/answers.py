@@ -35,7 +35,7 @@ FOLDER = ASSETS / "judge"
 WEIGHTS, SETTINGS = "model.safetensors", "judge.json"
 REMEDY = "install mllm-protector again"
 SCALE = 4.0
-"""What n-grams count beside facts. A text's n-grams of one table weigh 1 together, by the root of the sum of squares."""
+"""What n-grams count beside facts. Those of one table weigh 1 together, by the root of the sum of squares."""
 READABLE, FEW_WORDS = 0.5, 4
 """Share of an answer's words that must be known for it to be judged, and how many there must be to ask."""
 
@@ -67,8 +67,8 @@ class AnswerWeights:
 class AnswerJudge:
     """Calls an answer unsafe whose harm score reaches a threshold.
 
-    It reads English. In words that it does not know, a refusal (`is_refusal` reads ten languages) is safe, and any other
-    answer stays unscored.
+    It reads English. In words that it does not know, a refusal (`is_refusal` reads ten languages) is safe, and any
+    other answer stays unscored.
     """
 
     name = EMBEDDED

@@ -20,6 +20,7 @@ from llava.quality.detector_rows import ORDINARY, KeyedRow
 from llava.quality.judge.rows import NOISY, load_measured
 from llava.quality.metrics import evaluate_detector
 
+
 def measure_judge(judge: AnswerJudge, data: Path, resamples: int = RESAMPLES) -> dict[str, Any]:
     """Return the judge's figures on the rows that it never learnt from.
 
@@ -30,8 +31,8 @@ def measure_judge(judge: AnswerJudge, data: Path, resamples: int = RESAMPLES) ->
 
     Returns:
         `threshold`; `all`, all labelled rows but those of `NOISY`; `answers`, the same without the ordinary ones;
-        `ordinary`, those alone; `groups`, by source. Each has the figures named in `SHOWN`, and `unscored`, the number of
-        rows that the judge says nothing about and that are left out of the others.
+        `ordinary`, those alone; `groups`, by source. Each has the figures named in `SHOWN`, and `unscored`, the
+        number of rows that the judge says nothing about and that are left out of the others.
     """
     rows = load_measured(data)
     verdicts = judge_texts(judge, [each.row.prompt for each in rows], [each.row.response for each in rows])

@@ -1,4 +1,4 @@
-"""The labelled rows that the shipped judge is measured on: the detector's held-out side, which the judge never learnt from.
+"""The labelled rows that the shipped judge is measured on: what the detector holds out, and the judge never saw.
 
 GPTFuzz is the exception. Its questions that the detector holds out are split once more by their hash: from one half the
 judge learns, on the other it is measured.
@@ -16,7 +16,7 @@ GPTFUZZ, DIASAFETY = "gptfuzz_responses", "diasafety_dialogues"
 SECOND_SEED, SECOND_FRACTION = 2, 0.5
 """The second split of GPTFuzz's held-out questions."""
 NOISY = (DIASAFETY, JAILJUDGE)
-"""Sources outside the figures of all labelled rows together: one's labels are wider than harm, the other is from afar."""
+"""Sources outside the figures of all rows together: one's labels are wider than harm, the other is from afar."""
 
 
 def is_measured(keyed: KeyedRow) -> bool:

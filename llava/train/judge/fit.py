@@ -49,7 +49,7 @@ def weigh_rows(rows: Sequence[KeyedRow], shares: Mapping[str, float]) -> npt.NDA
 
 
 def stack(features: Sequence[Features], table: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the n-grams of a table as a sparse matrix whose rows have the length `SCALE`, (N, bins), and its transpose."""
+    """Return a table's n-grams as a sparse matrix whose rows have the length `SCALE`, (N, bins), and its transpose."""
     sizes = [len(each.bins[table]) for each in features]
     rows = np.repeat(np.arange(len(features)), sizes)
     columns = np.concatenate([each.bins[table] for each in features])

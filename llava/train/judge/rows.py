@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from llava.data.training.made_answers import draw_pairs, read_sentences
 from llava.data.training.made_answers import __file__ as beside
+from llava.data.training.made_answers import draw_pairs, read_sentences
 from llava.data.training.pairs import DetectorRow
 from llava.data.training.splits import normalise_prompt
+from llava.eval.judges.refusals import is_refusal
 from llava.quality.cards import load_detector_split
 from llava.quality.detector_rows import MSTS, KeyedRow, load_rows
 from llava.quality.judge.rows import DIASAFETY, GPTFUZZ, is_measured
-from llava.eval.judges.refusals import is_refusal
 from llava.train.embedded.detector import collect_pairs, collect_rows, read_recipe
 from llava.train.embedded.selection import is_long, middle_sentences
 
@@ -121,7 +121,7 @@ def order_of(keyed: KeyedRow) -> bytes:
 
 
 def make_rows(each: int) -> list[KeyedRow]:
-    """Return made rows: of both labels to questions that ask for harm, and ordinary ones; those of a kind belong together.
+    """Return made rows: to questions that ask for harm, and ordinary ones; those of a kind belong together.
 
     Example:
         >>> rows = [keyed.row for keyed in make_rows(2)]
