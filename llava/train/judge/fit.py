@@ -17,7 +17,7 @@ from llava.quality.detector_rows import KeyedRow
 
 FOLDS = 4
 STEPS = 60
-PENALTY = 1e-5
+PENALTY = 0.0001
 """On the squares of all weights."""
 
 
