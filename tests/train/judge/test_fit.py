@@ -9,7 +9,11 @@ from llava.data.training.pairs import DetectorRow
 from llava.eval.judges.answer_features import BINS, describe_answer
 from llava.quality.detector_rows import KeyedRow
 from llava.train.judge.fit import choose_threshold, fit_weights, fold_of, score_folds, weigh_rows
-from llava.train.judge.rows import make_rows
+from llava.train.judge.rows import SHARES, make_rows
+
+
+LOOSE = 1e-5
+"""A penalty under which a few rows are learnt by heart."""
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +28,10 @@ def features(rows):
 
 def test_a_fit_tells_its_own_rows_apart_and_is_the_same_in_another_order(rows, features):
     labels = [keyed.row.harmful for keyed in rows]
-    weights = fit_weights(features, labels, np.ones(len(rows)))
+    weights = fit_weights(features, labels, np.ones(len(rows)), LOOSE)
     scores = np.array([weights.score(each) for each in features])
     assert ((scores > 0.5) == labels).mean() > 0.95
-    turned = fit_weights(features[::-1], labels[::-1], np.ones(len(rows)))
+    turned = fit_weights(features[::-1], labels[::-1], np.ones(len(rows)), LOOSE)
     assert [turned.score(each) for each in features] == pytest.approx(scores, abs=0.02)
 
 
@@ -37,7 +41,7 @@ def test_tables_that_are_left_out_keep_no_weight(rows, features):
 
 
 def test_folds_keep_keys_together_and_score_every_row(rows, features):
-    scores = score_folds(rows, features, {rows[0].row.source: 1.0})
+    scores = score_folds(rows, features, SHARES)
     assert len(scores) == len(rows)
     assert all(0 < score < 1 for score in scores)
     assert {fold_of(keyed.key) for keyed in rows} == {0, 1, 2, 3}
