@@ -58,8 +58,8 @@ def list_detector_rows(data: Path) -> list[DetectorRow]:
 def collect_judge_rows(data: Path) -> list[KeyedRow]:
     """Return the labelled rows that the judge learns from, the made ones last.
 
-    None shares its prompt or its answer with a row of the detector's training, nor its prompt with a row that the judge
-    is measured on.
+    None of public data shares its prompt or its answer with a row of the detector's training, nor its prompt with a row
+    that the judge is measured on. Made rows may share an everyday question, never a whole row.
 
     Args:
         data: Folder of the data files.

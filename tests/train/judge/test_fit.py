@@ -11,7 +11,6 @@ from llava.quality.detector_rows import KeyedRow
 from llava.train.judge.fit import choose_threshold, fit_weights, fold_of, score_folds, weigh_rows
 from llava.train.judge.rows import SHARES, make_rows
 
-
 LOOSE = 1e-5
 """A penalty under which a few rows are learnt by heart."""
 
