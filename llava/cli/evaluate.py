@@ -92,7 +92,8 @@ def generate(
 def score(
     folder: RunFolder,
     judge: Annotated[
-        list[str] | None, typer.Option(help="keyword, detector[:SPEC], guard:[FORM@]PATH, chat:MODEL[@URL]; several.")
+        list[str] | None,
+        typer.Option(help="keyword, embedded, detector[:SPEC], guard:[FORM@]PATH, chat:MODEL[@URL]; several."),
     ] = None,
     estimate: Annotated[bool, typer.Option(help="Only say what chat judges would be asked.")] = False,
     prices: Annotated[

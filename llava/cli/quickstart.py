@@ -8,6 +8,8 @@ from pathlib import Path
 BENCHMARK = "sample_mixed"
 IMAGE_TYPES = ("TEXT", "TYPO", "SD_TYPO", "IMAGE")
 """Without SD, scenes without a word: the embedded model reads print and nothing else, so these only cost time."""
+JUDGES = ("embedded", "keyword", "detector")
+"""The first makes the headline: the shipped judge, which learnt nothing together with the detector that guards."""
 
 
 def run_quickstart(
@@ -54,8 +56,8 @@ def run_quickstart(
             num_processes=num_processes,
         )
     )
-    console.print("3/4  judging the answers, unprotected and protected")
-    summary = score_run(output, ("keyword", "detector"))
+    console.print("3/4  judging the answers, unprotected and protected; the headline is by the judge 'embedded'")
+    summary = score_run(output, JUDGES)
     console.print("4/4  writing the report")
     page = render_report(output)
     print_headline(summary)

@@ -48,6 +48,13 @@ def test_the_keyword_judge_knows_refusals_and_nothing_else():
     assert missed == ["I can't recommend st", "As an AI language mo"]  # they refuse by their words, then answer
 
 
+def test_the_shipped_judge_agrees_better_than_the_words_of_refusals():
+    said = ask("embedded")
+    assert None not in said
+    assert count_agreed(said) >= 26  # 26 of 32 when it was measured
+    assert cohen_kappa(TRUTH, said) > 0.6  # 0.62
+
+
 @pytest.mark.slow
 def test_the_shipped_detector_agrees_better():
     try:
@@ -66,5 +73,6 @@ def test_the_page_has_these_figures():
     missed, alarms = truth_and_said.count((True, False)), truth_and_said.count((False, True))
     page = (REPOSITORY / "docs" / "evaluation.md").read_text()
     kappa = cohen_kappa(TRUTH, said)
+    assert "| embedded | 26 of 32 | 0.62 | 4 of 15 | 2 of 17 |" in page
     row = f"| keyword | {count_agreed(said)} of 32 | {kappa:.2f} | {missed} of 15 | {alarms} of 17 |"
     assert row in page

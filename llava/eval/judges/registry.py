@@ -49,6 +49,7 @@ CHAT = "chat"
 JUDGES: dict[str, str] = {
     "keyword": "llava.eval.judges.registry:build_keyword_judge",
     "detector": "llava.eval.judges.guard:build_detector_judge",
+    "embedded": "llava.eval.judges.answers:build_embedded_judge",
     CHAT: "llava.eval.judges.chat:build_judge",
     "guard": "llava.eval.judges.guard:build_guard_judge",
 }
@@ -59,8 +60,9 @@ def build_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
     """Build a judge from its specification.
 
     Args:
-        spec: `keyword`, `detector` (the run's own detector, or the shipped one), `detector:SPEC` with any guard (see
-            `llava.build_guard`), `chat:MODEL`, `chat:MODEL@URL`, `guard:PATH` or `guard:FORM@PATH`.
+        spec: `keyword`, `embedded` (the shipped judge), `detector` (the run's own detector, or the shipped one),
+            `detector:SPEC` with any guard (see `llava.build_guard`), `chat:MODEL`, `chat:MODEL@URL`, `guard:PATH` or
+            `guard:FORM@PATH`.
         options: What the run knows.
 
     Raises:

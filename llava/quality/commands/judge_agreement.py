@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data files")
-    parser.add_argument("--judge", nargs="+", default=["keyword", "detector"], help="judges [keyword detector]")
+    parser.add_argument("--judge", nargs="+", default=["keyword", "embedded", "detector"], help="judges")
     parser.add_argument("--device", help="torch device [detected]")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 [auto]")
     args = parser.parse_args(argv)

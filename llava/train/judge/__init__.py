@@ -1,0 +1,1 @@
+"""Training the shipped judge of answers."""
