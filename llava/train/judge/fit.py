@@ -134,10 +134,10 @@ def score_folds(
     counts = weigh_rows(rows, shares)
     scores = [0.0] * len(rows)
     for fold in range(FOLDS):
-        others = np.flatnonzero(folds != fold)
+        others = np.flatnonzero(folds != fold).tolist()
         labels = [rows[i].row.harmful for i in others]
         weights = fit_weights([features[i] for i in others], labels, counts[others], penalty, tables)
-        for i in np.flatnonzero(folds == fold):
+        for i in np.flatnonzero(folds == fold).tolist():
             scores[i] = weights.score(features[i])
     return scores
 
