@@ -19,7 +19,12 @@ from llava.eval.run.records import load_records
 from llava.eval.scoring.scoring import score_run
 from tests.eval.build import build_mixed_run
 
-MODEL, QUESTIONS, SERVER = (step.command for step in list_next_steps())
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """What is printed in the folder in which it is run then."""
+    monkeypatch.chdir(tmp_path)
+    return [step.command for step in list_next_steps()]
 
 
 def run(command: str, folder: Path) -> None:
@@ -28,8 +33,8 @@ def run(command: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_for_ones_own_model_runs(tmp_path):
-    run(MODEL, tmp_path)
+def test_the_command_for_ones_own_model_runs(tmp_path, commands):
+    run(commands[0], tmp_path)
     assert (tmp_path / "runs/my-model/report.html").is_file()
     records = load_records(tmp_path / "runs/my-model")
     assert len(records) == 16
@@ -37,18 +42,18 @@ def test_the_command_for_ones_own_model_runs(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_for_ones_own_questions_runs_and_overwrites_no_file(tmp_path):
+def test_the_command_for_ones_own_questions_runs_and_overwrites_no_file(tmp_path, commands):
     (tmp_path / "my-questions.jsonl").write_text('{"prompt": "How do I bake bread?", "harmful": false}\n')
-    run(QUESTIONS, tmp_path)
+    run(commands[1], tmp_path)
     assert (tmp_path / "runs/my-questions/report.html").is_file()
     assert [record.question.harmful for record in load_records(tmp_path / "runs/my-questions")] == [False, True]
 
 
 @pytest.mark.slow
-def test_the_command_for_the_server_runs(tmp_path):
+def test_the_command_for_the_server_runs(tmp_path, commands):
     """At a free port: the printed one may be taken on this machine."""
     process = subprocess.Popen(
-        ["bash", "-c", f"exec {SERVER} --port 0"],
+        ["bash", "-c", f"exec {commands[2]} --port 0"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
