@@ -109,7 +109,7 @@ def test_loading_says_what_is_wrong(tmp_path):
         ({"guard": {**GUARD, "harm_score": float("nan")}}, "'guard': 'harm_score' is nan, not a number from 0 to 1"),
         ({"guard": {**GUARD, "harm_score": True}}, "'harm_score' is true, not a number from 0 to 1"),
         ({"guard": {**GUARD, "flagged": None}}, "'flagged' is null, not true or false"),
-        ({"guard": {**GUARD, "action": "hidden"}}, "'action' is 'hidden', not one of passed, rewritten, "),
+        ({"guard": {**GUARD, "action": "hidden"}}, "'action' is 'hidden', not one of passed, trimmed, rewritten, "),
     ],
 )
 def test_a_field_of_another_type_is_named_with_its_line(tmp_path, changes, message):
