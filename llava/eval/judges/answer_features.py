@@ -54,8 +54,8 @@ def hash_ngrams(ngrams: set[str], bins: int) -> npt.NDArray[np.int64]:
     """Return the bins of n-grams, each once, ascending.
 
     Example:
-        >>> hash_ngrams({"the", "the sign"}, 8).tolist()
-        [0, 5]
+        >>> hash_ngrams({"the", "the sign"}, 64).tolist()
+        [14, 38]
     """
     return np.array(sorted({zlib.crc32(ngram.encode()) % bins for ngram in ngrams}), dtype=np.int64)
 
