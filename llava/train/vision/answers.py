@@ -47,13 +47,14 @@ class AnswerArguments:
     """How the slots are tuned."""
 
     output_dir: str = option("", "Folder for the weights.")
-    topics: int = option(700, "Questions about images of words.")
+    start: str = option("", "Folder with the weights to start from; empty takes the shipped ones.")
+    topics: int = option(400, "Questions about images of words.")
     answer_tokens: int = option(28, "Longest part of an answer that is learned.")
-    steps: int = option(400, "Optimiser steps.")
-    batch_size: int = option(8, "Questions a step.")
-    read_share: float = option(0.4, "Share of questions that ask for the words or shapes themselves, in [0, 1).")
-    learning_rate: float = option(4e-3, "Peak learning rate.")
-    logging_steps: int = option(20, "Steps between log lines.")
+    steps: int = option(280, "Optimiser steps.")
+    batch_size: int = option(4, "Questions a step.")
+    read_share: float = option(0.35, "Share of questions that ask for the words or shapes themselves, in [0, 1).")
+    learning_rate: float = option(8e-3, "Peak learning rate.")
+    logging_steps: int = option(10, "Steps between log lines.")
     seed: int = option(0, "Seed of topics and questions.")
 
     def __post_init__(self) -> None:
@@ -184,6 +185,9 @@ def train(argv: list[str] | None) -> None:
     output = Path(run.output_dir)
     check_output_folder(output)
     output.mkdir(parents=True, exist_ok=True)
+    start = Path(run.start) / VISION_WEIGHTS.name if run.start else VISION_WEIGHTS
+    if not start.is_file():
+        raise InputError(f"--start: there is no {start}; give a folder with the weights of tower and projector")
     topics = make_topics(run.topics, held_out=False, seed=run.seed)
     answers = answer_topics(topics, run.answer_tokens, output / ANSWERS_NAME)
     _, language_model, tokenizer = load_language_model(tower.base, torch.float32)
@@ -192,7 +196,7 @@ def train(argv: list[str] | None) -> None:
     typefaces = find_typefaces(pictures.typefaces.split(","), folders)
     classes = TokenClasses(tokenizer, vocabulary)
     speaker = Speaker(language_model, tokenizer, tower.num_slots, tower.num_prefix_slots)
-    weights = load_file(VISION_WEIGHTS)
+    weights = load_file(start)
     speaker.slots.data.copy_(read_slots(weights, tower.num_slots))
     source = seeded(run.seed, "pictures")
     drawn = (make_picture(source, READ_MIXTURE, vocabulary, typefaces) for _ in itertools.count())

@@ -44,8 +44,8 @@ def main(argv: list[str] | None = None) -> int:
 def _measure(args: argparse.Namespace) -> None:
     """Measure and write the card."""
     from llava.data.pictures import find_typefaces, load_vocabulary
-    from llava.model.loading import load_mllm
     from llava.data.pictures.topics import make_topics
+    from llava.model.loading import load_mllm
     from llava.model.sentence_embeddings import SentenceEmbedder
     from llava.quality.cards import write_card
     from llava.quality.image_answers import measure_image_answers

@@ -81,3 +81,8 @@ def test_names_of_the_shipped_weights_are_those_that_are_read():
     assert slots.norm(dim=1).min() > 0
     with pytest.raises(InputError):
         AnswerArguments(read_share=2.0)
+
+
+def test_no_weights_to_start_from_is_one_line(capsys, tmp_path):
+    assert main(["--output-dir", str(tmp_path / "new"), "--start", str(tmp_path)]) == 2
+    assert "--start: there is no" in capsys.readouterr().err
