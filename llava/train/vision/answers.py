@@ -210,8 +210,9 @@ def train(argv: list[str] | None) -> None:
     save_file(weights, temporary, metadata={"format": "pt"})
     temporary.chmod(0o644)  # safetensors keeps it from everyone but its owner
     temporary.replace(output / VISION_WEIGHTS.name)
-    description = read_json(VISION_DESCRIPTION, "description of the vision weights")
-    description["training"]["answer_steps"] = run.steps
+    description = read_json(start.with_name(VISION_DESCRIPTION.name), "description of the vision weights")
+    trained = description["training"]
+    trained["answer_steps"] = trained.get("answer_steps", 0) + run.steps
     write_json(output / VISION_DESCRIPTION.name, description)
     logger.info("wrote %s and %s to %s", VISION_WEIGHTS.name, VISION_DESCRIPTION.name, output)
 
