@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 PROJECTOR = "multi_modal_projector.linear_1.weight"
 """One column for each token of the lexicon, then one for each slot."""
-READ_MIXTURE = {"phrase": 0.35, "attack": 0.2, "list": 0.1, "shapes": 0.25, "captioned": 0.1}
+READ_MIXTURE = {"phrase": 0.2, "attack": 0.15, "list": 0.08, "shapes": 0.5, "captioned": 0.07}
 ANSWERS_NAME = "answers.jsonl"
 
 
@@ -52,8 +52,8 @@ class AnswerArguments:
     answer_tokens: int = option(28, "Longest part of an answer that is learned.")
     steps: int = option(280, "Optimiser steps.")
     batch_size: int = option(4, "Questions a step.")
-    read_share: float = option(0.35, "Share of questions that ask for the words or shapes themselves, in [0, 1).")
-    learning_rate: float = option(8e-3, "Peak learning rate.")
+    read_share: float = option(0.6, "Share of questions that ask for the words or shapes themselves, in [0, 1).")
+    learning_rate: float = option(5e-3, "Peak learning rate.")
     logging_steps: int = option(10, "Steps between log lines.")
     seed: int = option(0, "Seed of topics and questions.")
 
