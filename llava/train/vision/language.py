@@ -18,6 +18,10 @@ from torch.nn import functional as F  # noqa: N812 - PyTorch's own name
 
 from llava.data.pictures import Picture
 from llava.data.pictures.questions import ask
+from llava.model.embedded.base_lm import BASE_ID, resolve_base_name
+from llava.model.embedded.stack import CHAT_TEMPLATE, EMBEDDED
+from llava.model.failures import explain_loading
+from llava.model.quiet import quiet_transformers
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +29,27 @@ IGNORED = -100
 PREFIX_TEXT = 'The picture shows the text: "'
 PADDING_TEXT, CLOSING_TEXT = "\n", '". That is the text'
 """What the slots say before they are trained."""
+
+
+def load_language_model(name: str, dtype: torch.dtype = torch.bfloat16) -> tuple[str, Any, Any]:
+    """Return name, frozen model and tokenizer with the embedded model's chat template.
+
+    Args:
+        name: `embedded`, a folder or a hub id.
+        dtype: Of the weights.
+
+    Raises:
+        InputError: When it cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    named = BASE_ID if name == EMBEDDED else name
+    folder = resolve_base_name(named)
+    with quiet_transformers(), explain_loading(f"language model {name}", "check its files"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return named, model.requires_grad_(False), tokenizer
 
 
 class Speaker(nn.Module):
@@ -54,18 +79,27 @@ class Speaker(nn.Module):
         shown = self._embed(list(tokens)[:room])
         return torch.cat([self.slots[: self.num_prefix_slots], shown, self.slots[self.num_prefix_slots + len(shown) :]])
 
-    def loss(self, pictures: Sequence[Sequence[int]], questions: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
+    def loss(
+        self,
+        pictures: Sequence[Sequence[int]],
+        questions: Sequence[str],
+        answers: Sequence[str],
+        cut: Sequence[bool] | None = None,
+    ) -> torch.Tensor:
         """Return the mean cross-entropy of the tokens of each answer, (B,).
 
         Args:
             pictures: Token ids that each picture shows.
             questions: One for each picture.
             answers: The right answers.
+            cut: Which answers are only the beginning of one, so that nothing is learned about their end; None for none.
         """
         rows, labels = [], []
-        for tokens, question, answer in zip(pictures, questions, answers, strict=True):
+        for tokens, question, answer, is_cut in zip(
+            pictures, questions, answers, cut or [False] * len(answers), strict=True
+        ):
             after = self._ids(self._chat(question)[1])
-            target = [*self._ids(answer), self.tokenizer.eos_token_id]
+            target = [*self._ids(answer), *([] if is_cut else [self.tokenizer.eos_token_id])]
             rows.append(torch.cat([self._embed(self._before), self.positions(tokens), self._embed(after + target)]))
             labels.append([IGNORED] * (len(rows[-1]) - len(target)) + target)
         # One length for all steps: a CPU compiles its matrix products anew for every shape that it meets.
