@@ -200,7 +200,7 @@ def train(argv: list[str] | None) -> None:
     speaker.slots.data.copy_(read_slots(weights, tower.num_slots))
     source = seeded(run.seed, "pictures")
     drawn = (make_picture(source, READ_MIXTURE, vocabulary, typefaces) for _ in itertools.count())
-    cells = tower.image_size // 2 ** (len(tower.backbone()["depths"]) + 1)  # type: ignore[arg-type]
+    cells = tower.image_size // 2 ** (len(tower.backbone()["depths"]) + 1)
     reading = said_tokens(drawn, TargetBuilder(classes, tower.image_size, cells))
     lessons = build_lessons(topics, answers, classes)
     logger.info("%d lessons of %d topics", len(lessons), len(topics))
