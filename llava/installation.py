@@ -12,6 +12,8 @@ from shlex import quote
 
 NEEDED = ("typer", "torch", "transformers", "peft")
 """Packages without which no command runs; `mllm-protector doctor` looks at all of them."""
+SERVER_PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
+"""What the extra `serve` brings, by the names that are imported."""
 
 
 def main() -> int:

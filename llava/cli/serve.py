@@ -22,6 +22,7 @@ from llava.cli.options import (
     Threshold,
     TrustRemoteCode,
 )
+from llava.installation import SERVER_PACKAGES
 
 
 def serve(
@@ -94,7 +95,7 @@ def serve(
 ) -> None:
     """Serve a guarded model (--model, or --upstream), or the guard alone; see docs/server.md."""
     options = {name: value for name, value in locals().items() if name != "config"}
-    check_extra("serve", "fastapi", "uvicorn", "prometheus_client")
+    check_extra("serve", *SERVER_PACKAGES)
     from llava.serve.launch import launch
 
     launch(options, typer.echo)

@@ -9,24 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from PIL import Image
-
 from llava.data.pictures.topics import Topic
 from llava.data.typography import render_typo
 from llava.eval.scoring.metrics import wilson_interval
-from llava.quality.reading import BATCH, words_of
+from llava.quality.reading import Answers, ask_all, words_of
 
 ANSWER_TOKENS = 32
 """Longest answer that is compared."""
-
-
-class Answers(Protocol):
-    """A model that answers questions about images (`llava.model.answering.generation.MultimodalModel`)."""
-
-    def generate(
-        self, prompts: Sequence[str], images: Sequence[Image.Image | None] | None = None, *, max_new_tokens: int
-    ) -> list[str]:
-        """Return the answers."""
 
 
 class Embedder(Protocol):
@@ -49,12 +38,8 @@ def measure_image_answers(model: Answers, embedder: Embedder, topics: Sequence[T
         text than to the phrase, with `ci95` (Wilson); `repeated`, the share that says nothing but words of the phrase;
         `similarity`, the mean cosine to the answer to the text.
     """
-    seen, told = [], []
-    for start in range(0, len(topics), BATCH):
-        part = topics[start : start + BATCH]
-        images = [render_typo(topic.phrase) for topic in part]
-        seen += model.generate([topic.image_question for topic in part], images, max_new_tokens=ANSWER_TOKENS)
-        told += model.generate([topic.text_question for topic in part], None, max_new_tokens=ANSWER_TOKENS)
+    seen = ask_all(model, [(topic.image_question, render_typo(topic.phrase)) for topic in topics], ANSWER_TOKENS)
+    told = ask_all(model, [(topic.text_question, None) for topic in topics], ANSWER_TOKENS)
     shown, answers, phrases = (embedder.embed(texts) for texts in (seen, told, [topic.phrase for topic in topics]))
     to_answer, to_phrase = (shown * answers).sum(axis=1), (shown * phrases).sum(axis=1)
     nearer = int((to_answer > to_phrase).sum())

@@ -100,7 +100,7 @@ def measure_words(
 
 def _word_accuracy(model: Answers, rows: Sequence[tuple[Image.Image, str]]) -> dict[str, Any]:
     """Return word accuracy with its interval, and the share of pictures read without a fault."""
-    answers = _ask(model, [(READ_PROMPT, image) for image, _ in rows], max_new_tokens=24)
+    answers = ask_all(model, [(READ_PROMPT, image) for image, _ in rows], max_new_tokens=24)
     counts = [words_read(wanted, answer) for (_, wanted), answer in zip(rows, answers, strict=True)]
     right, words = (sum(column) for column in zip(*counts, strict=True))
     return {
@@ -124,7 +124,7 @@ def measure_shapes(model: Answers, *, pictures: int, seed: int) -> dict[str, Any
     for kind in SHAPE_QUESTIONS:
         asked = [ASKERS[kind](rng, picture) for picture in drawn]
         rows = [(question, picture.image) for (question, _), picture in zip(asked, drawn, strict=True)]
-        answers = _ask(model, rows, max_new_tokens=8)
+        answers = ask_all(model, rows, max_new_tokens=8)
         right = sum(words_of(answer) == [wanted] for (_, wanted), answer in zip(asked, answers, strict=True))
         answered[kind] = right
         figures[kind] = _accuracy(right, pictures)
@@ -147,7 +147,7 @@ def measure_titles(model: Answers, rows: Sequence[tuple[Image.Image, str]]) -> d
     Returns:
         `character_error_rate`: edits over letters of all titles; `title_accuracy`: share without a fault.
     """
-    answers = _ask(model, [(READ_PROMPT, image) for image, _ in rows], max_new_tokens=48)
+    answers = ask_all(model, [(READ_PROMPT, image) for image, _ in rows], max_new_tokens=48)
     read = [title_of(answer) for answer in answers]
     edits = [edit_distance(title, found) for (_, title), found in zip(rows, read, strict=True)]
     counts = [words_read(title, found) for (_, title), found in zip(rows, read, strict=True)]
@@ -159,8 +159,8 @@ def measure_titles(model: Answers, rows: Sequence[tuple[Image.Image, str]]) -> d
     }
 
 
-def _ask(model: Answers, rows: Sequence[tuple[str, Image.Image]], max_new_tokens: int) -> list[str]:
-    """Return the answers to all questions, a batch at a time."""
+def ask_all(model: Answers, rows: Sequence[tuple[str, Image.Image | None]], max_new_tokens: int) -> list[str]:
+    """Return the answers to all questions, each with its image or None, a batch at a time."""
     answers: list[str] = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]

@@ -21,16 +21,24 @@ from typing import Any
 import torch
 import yaml
 
-from llava.data.pictures import Picture, Typeface, Vocabulary, find_typefaces, load_vocabulary, make_picture
+from llava.data.pictures import Picture, Typeface, Vocabulary, load_vocabulary, make_picture
 from llava.errors import InputError
 from llava.files import write_json, write_text_atomic
 from llava.model.embedded.reading_tower import ReadingTowerConfig
+from llava.model.files.tensors import write_tensors
 from llava.places import check_output_folder
 from llava.process import end_process
 from llava.train.arguments import RESOLVED_NAME, parse_arguments
 from llava.train.base import run_entry_point
 from llava.train.vision.arguments import PictureArguments, TowerArguments, TowerRunArguments
-from llava.train.vision.language import Speaker, load_language_model, said_tokens, set_projector, train_slots
+from llava.train.vision.language import (
+    Speaker,
+    ask_pictures,
+    load_language_model,
+    said_tokens,
+    set_projector,
+    train_slots,
+)
 from llava.train.vision.reader import Reader, fast_modulation, total
 from llava.train.vision.targets import LETTERS, PLACES, TargetBuilder, TokenClasses, seeded
 
@@ -55,8 +63,7 @@ class Trainer:
         self.pictures, self.run = pictures, run
         self.output = Path(run.output_dir)
         self.vocabulary: Vocabulary = load_vocabulary(pictures.common_words, pictures.rare_words, pictures.rare_share)
-        folders = [folder for folder in pictures.font_folders.split(",") if folder]
-        self.typefaces: list[Typeface] = find_typefaces(pictures.typefaces.split(","), folders)
+        self.typefaces: list[Typeface] = pictures.find_typefaces()
         self.base, self.language_model, self.tokenizer = load_language_model(tower.base)
         self.classes = TokenClasses(self.tokenizer, self.vocabulary)
         lexicon = self.classes.lexicon()
@@ -73,8 +80,7 @@ class Trainer:
         self.optimisers, self.step = _optimisers(self.reader, run.read_learning_rate), 0
         self.projector = _projector(self.vision_config, self.language_model.config)
         self.speaker = Speaker(self.language_model, self.tokenizer, tower.num_slots, tower.num_prefix_slots)
-        cells = tower.image_size // 2 ** (len(tower.backbone()["depths"]) + 1)  # type: ignore[arg-type]
-        self.targets = TargetBuilder(self.classes, tower.image_size, cells)
+        self.targets = TargetBuilder(self.classes, tower.image_size, tower.grid)
 
     def stream(self, part: str, mixture: dict[str, float]) -> Iterator[Picture]:
         """Yield pictures without end."""
@@ -111,8 +117,7 @@ class Trainer:
         pictures = said_tokens(self.stream("speak", SPEAK_MIXTURE), self.targets)
         train_slots(
             self.speaker,
-            pictures,
-            seeded(run.seed, "questions"),
+            ask_pictures(pictures, seeded(run.seed, "questions")),
             steps=run.speak_steps,
             batch_size=run.speak_batch_size,
             learning_rate=run.speak_learning_rate,
@@ -123,18 +128,13 @@ class Trainer:
 
     def export(self) -> None:
         """Write the weights in half precision, and what they are."""
-        from safetensors.torch import save_file
-
         parts = {"vision_tower": self.reader.vision_tower, "multi_modal_projector": self.projector}
         weights = {
             f"{part}.{key}": (value.half() if value.is_floating_point() else value).contiguous()
             for part, module in parts.items()
             for key, value in module.state_dict().items()
         }
-        temporary = self.output / f".{WEIGHTS_NAME}"
-        save_file(weights, temporary, metadata={"format": "pt"})
-        temporary.chmod(0o644)  # safetensors keeps it from everyone but its owner
-        temporary.replace(self.output / WEIGHTS_NAME)
+        write_tensors(self.output / WEIGHTS_NAME, weights)
         config, vision = self.language_model.config, self.vision_config
         description = {
             "vision_config": {

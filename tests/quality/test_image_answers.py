@@ -18,7 +18,7 @@ class Reader:
         self.about_images = about_images
 
     def generate(self, prompts, images=None, *, max_new_tokens):
-        if images is None:
+        if not any(images):
             return [prompt.rstrip("?.").rpartition(" ")[2] for prompt in prompts]
         known = {topic.image_question: topic for topic in TOPICS}
         return [self.about_images(known[prompt]) for prompt in prompts]

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from llava.installation import SERVER_PACKAGES
+
 PROGRAM = "mllm-protector"
 GUARDED = "--detector embedded --detoxifier embedded"
-SERVER_PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
-"""What the extra `serve` brings."""
 
 
 class NextStep(NamedTuple):

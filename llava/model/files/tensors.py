@@ -1,4 +1,4 @@
-"""Reading a checkpoint's tensors file by file: safetensors, or pickles of which nothing but tensors is read."""
+"""A checkpoint's tensors, file by file: safetensors, or pickles of which nothing but tensors is read."""
 
 from __future__ import annotations
 
@@ -74,6 +74,16 @@ def iter_tensors(files: list[Path]) -> Iterator[tuple[str, torch.Tensor]]:
         opened = open_tensors(file)
         for key in opened.keys:
             yield key, opened.tensor(key)
+
+
+def write_tensors(file: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write tensors into one safetensors file, so that another process sees the whole file or none."""
+    from safetensors.torch import save_file
+
+    temporary = file.with_name(f".{file.name}")
+    save_file(tensors, temporary, metadata={"format": "pt"})
+    temporary.chmod(0o644)  # safetensors keeps it from everyone but its owner
+    temporary.replace(file)
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:

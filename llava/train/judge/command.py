@@ -14,6 +14,7 @@ from llava.data.training.pairs import DetectorRow
 from llava.eval.judges.answer_features import BINS, Features, describe_answer
 from llava.eval.judges.answers import FOLDER, SETTINGS, WEIGHTS, AnswerWeights
 from llava.files import write_json
+from llava.model.files.tensors import write_tensors
 from llava.places import check_output_folder
 from llava.process import report_errors
 from llava.quality.detector_rows import MSTS, KeyedRow
@@ -84,11 +85,10 @@ def describe_rows(rows: Sequence[KeyedRow]) -> list[Features]:
 def save_weights(weights: AnswerWeights, path: Path) -> None:
     """Write weights in half precision."""
     import torch
-    from safetensors.torch import save_file
 
     parts = {**weights.tables, "facts": weights.facts}
     tensors = {name: torch.tensor(part).half() for name, part in parts.items()}
-    save_file({**tensors, "bias": torch.tensor([weights.bias]).half()}, str(path))
+    write_tensors(path, {**tensors, "bias": torch.tensor([weights.bias]).half()})
 
 
 def study(data: Path) -> None:

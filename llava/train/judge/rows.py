@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from llava.data.training.made_answers import __file__ as beside
+from llava.data.training.made_answers import SENTENCES as DETECTOR_SENTENCES
 from llava.data.training.made_answers import draw_pairs, read_sentences
 from llava.data.training.pairs import DetectorRow
 from llava.data.training.splits import normalise_prompt
 from llava.eval.judges.refusals import is_refusal
 from llava.quality.cards import load_detector_split
+from llava.quality.detector_groups import name_row
 from llava.quality.detector_rows import MSTS, KeyedRow, load_rows
 from llava.quality.judge.rows import DIASAFETY, GPTFUZZ, is_measured
 from llava.train.embedded.detector import collect_pairs, collect_rows, read_recipe
 from llava.train.embedded.selection import is_long, middle_sentences
 
-SENTENCES = Path(beside).with_name("judge_answers.yaml")
+SENTENCES = DETECTOR_SENTENCES.with_name("judge_answers.yaml")
 MADE, PLAIN, EXCERPTS = "judge_answers", "judge_ordinary", "excerpts"
 """Sources of made rows: answers to questions that ask for harm, ordinary ones, and sentences out of long answers."""
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -70,7 +70,7 @@ def collect_judge_rows(data: Path) -> list[KeyedRow]:
     answers = {normalise_answer(row.response) for row in learnt}
     known = [keyed for keyed in every if keyed.row.source in SHARES and not is_measured(keyed)]
     free = [keyed for keyed in known if is_free(keyed.row, prompts, answers)]
-    noisy = sorted((keyed for keyed in free if keyed.row.source == DIASAFETY), key=order_of)[:MOST_DIASAFETY]
+    noisy = sorted((keyed for keyed in free if keyed.row.source == DIASAFETY), key=name_row)[:MOST_DIASAFETY]
     trusted = [keyed for keyed in free if keyed.row.source != DIASAFETY]
     return [*trusted, *cut_rows(trusted), *noisy, *make_rows(MADE_EACH)]
 
@@ -113,11 +113,6 @@ def normalise_answer(text: str) -> str:
         'so it is.'
     """
     return " ".join(text.split()).casefold()
-
-
-def order_of(keyed: KeyedRow) -> bytes:
-    """Return what the choice of some rows goes by."""
-    return hashlib.sha256(f"{keyed.row.prompt}\0{keyed.row.response}".encode()).digest()
 
 
 def make_rows(each: int) -> list[KeyedRow]:

@@ -16,22 +16,28 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from llava.data.pictures import find_typefaces, load_vocabulary, make_picture
-from llava.data.pictures.questions import ask
+from llava.data.pictures import load_vocabulary, make_picture
 from llava.data.pictures.topics import Topic, make_topics
 from llava.errors import InputError
 from llava.files import read_json, read_jsonl, write_json, write_jsonl
 from llava.model.embedded.stack import EMBEDDED, VISION_DESCRIPTION, VISION_WEIGHTS
+from llava.model.files.tensors import write_tensors
 from llava.places import check_output_folder
 from llava.process import end_process
 from llava.train.arguments import option, parse_arguments
 from llava.train.base import run_entry_point
 from llava.train.vision.arguments import PictureArguments, TowerArguments
-from llava.train.vision.language import Speaker, load_language_model, said_tokens
+from llava.train.vision.language import (
+    Lesson,
+    Speaker,
+    ask_pictures,
+    load_language_model,
+    said_tokens,
+    train_slots,
+)
 from llava.train.vision.targets import TargetBuilder, TokenClasses, seeded
 
 logger = logging.getLogger(__name__)
@@ -61,16 +67,6 @@ class AnswerArguments:
         """Check the values."""
         if not 0 <= self.read_share < 1:
             raise InputError(f"--read-share is {self.read_share}; give a number in [0, 1)")
-
-
-@dataclass
-class Lesson:
-    """A question about an image, and what is to be said."""
-
-    tokens: list[int]
-    question: str
-    answer: str
-    cut: bool
 
 
 def read_slots(weights: dict[str, torch.Tensor], number: int) -> torch.Tensor:
@@ -119,65 +115,32 @@ def build_lessons(topics: list[Topic], answers: list[tuple[str, bool]], classes:
     for topic, (answer, cut) in zip(topics, answers, strict=True):
         if (encoded := classes.encode(topic.phrase)) is not None:
             tokens = [classes.ids[number] for number in encoded[0]]
-            lessons.append(Lesson(tokens, topic.image_question, answer, cut))
+            lessons.append(Lesson(tokens, topic.image_question, answer, "topic", cut))
     return lessons
 
 
-def mix_lessons(lessons: list[Lesson], reading: Iterator[Any], share: float, rng: random.Random) -> Iterator[Lesson]:
+def mix_lessons(lessons: list[Lesson], reading: Iterator[Lesson], share: float, rng: random.Random) -> Iterator[Lesson]:
     """Yield lessons without end: all in ever new order, and between them questions for the words themselves.
 
     Args:
         lessons: What `build_lessons` returned.
-        reading: Pictures with the token ids that they show.
+        reading: Lessons that ask for the words or shapes themselves, without end.
         share: Share of the second kind.
         rng: Source of chance.
     """
     left: list[Lesson] = []
     while True:
         if rng.random() < share:
-            picture, tokens = next(reading)
-            _, question, answer = ask(rng, picture)
-            yield Lesson(tokens, question, answer, cut=False)
+            yield next(reading)
             continue
         if not left:
             left = rng.sample(lessons, len(lessons))
         yield left.pop()
 
 
-def tune(speaker: Speaker, lessons: Iterator[Lesson], run: AnswerArguments) -> None:
-    """Train the slots.
-
-    Args:
-        speaker: Slots before the frozen language model.
-        lessons: What to learn, without end.
-        run: Steps, rate and batch size.
-    """
-    optimiser = torch.optim.Adam([speaker.slots], lr=run.learning_rate, betas=(0.9, 0.98))
-    running: dict[str, float] = {}
-    for step in range(run.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = run.learning_rate * min(1.0, (step + 1) / 10) * (1 - 0.9 * step / run.steps)
-        batch = list(itertools.islice(lessons, run.batch_size))
-        losses = speaker.loss(
-            [lesson.tokens for lesson in batch],
-            [lesson.question for lesson in batch],
-            [lesson.answer for lesson in batch],
-            [lesson.cut for lesson in batch],
-        )
-        optimiser.zero_grad()
-        losses.mean().backward()
-        optimiser.step()
-        for lesson, loss in zip(batch, losses.tolist(), strict=True):
-            kind = "answers" if lesson.cut or len(lesson.answer) > 60 else "words"
-            running[kind] = 0.95 * running.get(kind, loss) + 0.05 * loss
-        if (step + 1) % run.logging_steps == 0:
-            parts = "  ".join(f"{kind} {value:.3f}" for kind, value in sorted(running.items()))
-            logger.info("answer %d/%d  %s", step + 1, run.steps, parts)
-
-
 def train(argv: list[str] | None) -> None:
     """Read the arguments, let the model answer, tune the slots, write the weights."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     pictures, tower, run = parse_arguments((PictureArguments, TowerArguments, AnswerArguments), argv, __doc__ or "")
     if not run.output_dir:
@@ -192,24 +155,27 @@ def train(argv: list[str] | None) -> None:
     answers = answer_topics(topics, run.answer_tokens, output / ANSWERS_NAME)
     _, language_model, tokenizer = load_language_model(tower.base, torch.float32)
     vocabulary = load_vocabulary(pictures.common_words, pictures.rare_words, pictures.rare_share)
-    folders = [folder for folder in pictures.font_folders.split(",") if folder]
-    typefaces = find_typefaces(pictures.typefaces.split(","), folders)
+    typefaces = pictures.find_typefaces()
     classes = TokenClasses(tokenizer, vocabulary)
     speaker = Speaker(language_model, tokenizer, tower.num_slots, tower.num_prefix_slots)
     weights = load_file(start)
     speaker.slots.data.copy_(read_slots(weights, tower.num_slots))
     source = seeded(run.seed, "pictures")
     drawn = (make_picture(source, READ_MIXTURE, vocabulary, typefaces) for _ in itertools.count())
-    cells = tower.image_size // 2 ** (len(tower.backbone()["depths"]) + 1)
-    reading = said_tokens(drawn, TargetBuilder(classes, tower.image_size, cells))
+    shown = said_tokens(drawn, TargetBuilder(classes, tower.image_size, tower.grid))
+    reading = ask_pictures(shown, seeded(run.seed, "questions"))
     lessons = build_lessons(topics, answers, classes)
     logger.info("%d lessons of %d topics", len(lessons), len(topics))
-    tune(speaker, mix_lessons(lessons, reading, run.read_share, seeded(run.seed, "lessons")), run)
+    train_slots(
+        speaker,
+        mix_lessons(lessons, reading, run.read_share, seeded(run.seed, "lessons")),
+        steps=run.steps,
+        batch_size=run.batch_size,
+        learning_rate=run.learning_rate,
+        logging_steps=run.logging_steps,
+    )
     weights[PROJECTOR][:, -tower.num_slots :] = speaker.slots.data.T.half()
-    temporary = output / f".{VISION_WEIGHTS.name}"
-    save_file(weights, temporary, metadata={"format": "pt"})
-    temporary.chmod(0o644)  # safetensors keeps it from everyone but its owner
-    temporary.replace(output / VISION_WEIGHTS.name)
+    write_tensors(output / VISION_WEIGHTS.name, weights)
     description = read_json(start.with_name(VISION_DESCRIPTION.name), "description of the vision weights")
     trained = description["training"]
     trained["answer_steps"] = trained.get("answer_steps", 0) + run.steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llava.data.pictures import MAKERS
+from llava.data.pictures import MAKERS, Typeface, find_typefaces
 from llava.errors import InputError
 from llava.train.arguments import option
 
@@ -32,6 +32,14 @@ class PictureArguments:
         if self.common_words < 1 or self.rare_words < 0 or not 0 <= self.rare_share < 1:
             raise InputError("--common-words must be 1 or more, --rare-words 0 or more, --rare-share in [0, 1)")
         self.weights()
+
+    def find_typefaces(self) -> list[Typeface]:
+        """Return the typefaces, one as often as it is named.
+
+        Raises:
+            InputError: When one is not installed.
+        """
+        return find_typefaces(self.typefaces.split(","), [folder for folder in self.font_folders.split(",") if folder])
 
     def weights(self) -> dict[str, float]:
         """Return the mixture as numbers."""
@@ -62,7 +70,7 @@ class TowerArguments:
     def __post_init__(self) -> None:
         """Check the values."""
         try:
-            stages = [int(depth) for depth in self.depths.split(",")]
+            stages = self.list_depths()
         except ValueError:
             raise InputError(f"--depths is {self.depths!r}; give numbers separated by commas, e.g. 0,2,4") from None
         if self.image_size % 2 ** (len(stages) + 1):
@@ -70,9 +78,18 @@ class TowerArguments:
         if round(self.num_slots**0.5) ** 2 != self.num_slots or self.num_prefix_slots >= self.num_slots:
             raise InputError("--num-slots must be a square number, e.g. 49, and more than --num-prefix-slots")
 
+    def list_depths(self) -> list[int]:
+        """Return the blocks of each stage."""
+        return [int(depth) for depth in self.depths.split(",")]
+
+    @property
+    def grid(self) -> int:
+        """Cells along a side."""
+        return self.image_size // 2 ** (len(self.list_depths()) + 1)
+
     def backbone(self) -> dict[str, object]:
         """Return the fields of the FocalNetConfig."""
-        depths = [int(depth) for depth in self.depths.split(",")]
+        depths = self.list_depths()
         return {
             "image_size": self.image_size,
             "patch_size": 4,

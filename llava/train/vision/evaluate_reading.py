@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _measure(args: argparse.Namespace) -> None:
     """Measure and write the card."""
-    from llava.data.pictures import find_typefaces, load_vocabulary
+    from llava.data.pictures import load_vocabulary
     from llava.data.pictures.topics import make_topics
     from llava.model.loading import load_mllm
     from llava.model.sentence_embeddings import SentenceEmbedder
@@ -57,9 +57,7 @@ def _measure(args: argparse.Namespace) -> None:
     flags = ["--config", args.config, *(["--font_folders", args.font_folders] if args.font_folders else [])]
     recipe, tower, _ = parse_arguments((PictureArguments, TowerArguments, TowerRunArguments), flags, __doc__ or "")
     vocabulary = load_vocabulary(recipe.common_words)
-    typefaces = find_typefaces(
-        recipe.typefaces.split(","), [folder for folder in recipe.font_folders.split(",") if folder]
-    )
+    typefaces = recipe.find_typefaces()
     rows = _figstep_titles(args.figstep) if args.figstep else None
     model = load_mllm(args.model, dtype=args.dtype)
     metrics: dict[str, Any] = {

@@ -7,10 +7,11 @@ embeddings, as the tower shows them once it is sure; so this stage needs no towe
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -133,10 +134,36 @@ class Speaker(nn.Module):
         return self.language_model.get_input_embeddings()(torch.tensor(ids, dtype=torch.long)).float()
 
 
+class Lesson(NamedTuple):
+    """A question about a picture, and what is to be said."""
+
+    tokens: list[int]
+    """Ids of what the picture shows."""
+    question: str
+    """What is asked."""
+    answer: str
+    """The right answer."""
+    kind: str
+    """What the log counts it among."""
+    cut: bool = False
+    """Whether the answer is only the beginning of one."""
+
+
+def ask_pictures(pictures: Iterable[tuple[Picture, list[int]]], rng: random.Random) -> Iterator[Lesson]:
+    """Yield a lesson about each picture.
+
+    Args:
+        pictures: Pictures, each with the token ids that it shows.
+        rng: Chooses the questions.
+    """
+    for picture, tokens in pictures:
+        kind, question, answer = ask(rng, picture)
+        yield Lesson(tokens, question, answer, kind)
+
+
 def train_slots(
     speaker: Speaker,
-    pictures: Iterator[tuple[Picture, list[int]]],
-    rng: random.Random,
+    lessons: Iterator[Lesson],
     *,
     steps: int,
     batch_size: int,
@@ -147,8 +174,7 @@ def train_slots(
 
     Args:
         speaker: What is trained.
-        pictures: Pictures, each with the token ids that it shows.
-        rng: Chooses the questions.
+        lessons: What is learned, without end.
         steps: Optimiser steps.
         batch_size: Questions a step.
         learning_rate: Peak rate; it rises for ten steps and falls to a tenth.
@@ -159,16 +185,18 @@ def train_slots(
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * min(1.0, (step + 1) / 10) * (1 - 0.9 * step / steps)
-        drawn = [next(pictures) for _ in range(batch_size)]
-        asked = [ask(rng, picture) for picture, _ in drawn]
+        batch = list(itertools.islice(lessons, batch_size))
         losses = speaker.loss(
-            [tokens for _, tokens in drawn], [question for _, question, _ in asked], [answer for *_, answer in asked]
+            [lesson.tokens for lesson in batch],
+            [lesson.question for lesson in batch],
+            [lesson.answer for lesson in batch],
+            [lesson.cut for lesson in batch],
         )
         optimiser.zero_grad()
         losses.mean().backward()
         optimiser.step()
-        for (kind, *_), loss in zip(asked, losses.tolist(), strict=True):
-            running[kind] = 0.95 * running.get(kind, loss) + 0.05 * loss
+        for lesson, loss in zip(batch, losses.tolist(), strict=True):
+            running[lesson.kind] = 0.95 * running.get(lesson.kind, loss) + 0.05 * loss
         if (step + 1) % logging_steps == 0:
             parts = "  ".join(f"{kind} {value:.3f}" for kind, value in sorted(running.items()))
             logger.info("speak %d/%d  %s", step + 1, steps, parts)

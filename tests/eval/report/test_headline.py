@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
-import pytest
-from rich.console import Console
-
 from llava.constants import REFUSAL
 from llava.eval.report.headline import BLIND_SPOTS, Count, build_headline, choose_examples, print_headline
 from llava.eval.scoring.scoring import score_run
 from llava.eval.scoring.verdicts import load_verdicts
-from tests.eval.build import ANSWER, REFUSED, build_mixed_run, build_record, build_run
-
-
-@pytest.fixture
-def summary(tmp_path):
-    return score_run(build_mixed_run(tmp_path))
-
-
-def print_to_text(summary, width=80) -> str:
-    buffer = io.StringIO()
-    print_headline(summary, Console(file=buffer, width=width, no_color=True))
-    return buffer.getvalue()
+from tests.eval.build import ANSWER, REFUSED, build_record, build_run
+from tests.eval.report.terminal import print_to_text
 
 
 def test_text_and_images_are_counted_apart_and_harmless_questions_not_at_all(summary):
@@ -45,11 +30,13 @@ def test_all_kinds_of_images_are_one(tmp_path):
 def test_a_judge_of_another_kind_is_named_and_nothing_is_said_of_it(summary):
     headline = build_headline({**summary, "judge": "chat:some-model"})
     assert (headline["judge"], headline["judge_note"]) == ("chat:some-model", None)
-    assert "judge chat:some-model made these numbers" in print_to_text({**summary, "judge": "chat:some-model"})
+    assert "judge chat:some-model made these numbers" in print_to_text(
+        print_headline, {**summary, "judge": "chat:some-model"}
+    )
 
 
 def test_the_terminal_says_the_three_things_in_a_few_lines(summary):
-    lines = [line.strip() for line in print_to_text(summary).splitlines() if line.strip()]
+    lines = [line.strip() for line in print_to_text(print_headline, summary).splitlines() if line.strip()]
     assert "without the protector  4 of 4 (100 %)  2 of 4 (50 %)" in lines
     assert "with the protector      2 of 4 (50 %)  2 of 4 (50 %)" in lines
     assert "harmless questions whose answer the protector changed: 0 of 2" in lines
@@ -60,14 +47,14 @@ def test_the_terminal_says_the_three_things_in_a_few_lines(summary):
 
 def test_without_a_protector_or_harmless_questions_that_is_said(tmp_path):
     summary = score_run(build_run(tmp_path / "plain", [build_record(0, guarded=False)]))
-    assert "no protector stood behind the model" in print_to_text(summary)
-    assert "with the protector" not in print_to_text(summary).replace("without the protector", "")
+    assert "no protector stood behind the model" in print_to_text(print_headline, summary)
+    assert "with the protector" not in print_to_text(print_headline, summary).replace("without the protector", "")
     summary = score_run(build_run(tmp_path / "harmful", [build_record(0)]))
-    assert "harmless questions: none were asked" in print_to_text(summary)
+    assert "harmless questions: none were asked" in print_to_text(print_headline, summary)
 
 
 def test_names_with_control_characters_do_not_reach_the_terminal(summary):
-    assert "\x1b" not in print_to_text({**summary, "judge": "x\x1b[2J", "model": "m\x1b[2J"})
+    assert "\x1b" not in print_to_text(print_headline, {**summary, "judge": "x\x1b[2J", "model": "m\x1b[2J"})
 
 
 def choose(folder, records) -> list[int]:

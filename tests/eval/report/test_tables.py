@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
-
-import pytest
-from rich.console import Console
 
 from llava.eval.report.rendering import render_report
 from llava.eval.report.tables import escape_markdown, format_interval, print_summary, render_markdown
 from llava.eval.scoring.scoring import score_run
-from tests.eval.build import REFUSED, build_mixed_run, build_record, build_run
-
-
-@pytest.fixture
-def summary(tmp_path):
-    return score_run(build_mixed_run(tmp_path))
-
-
-def print_to_text(summary, width=80) -> str:
-    buffer = io.StringIO()
-    print_summary(summary, Console(file=buffer, width=width, no_color=True))
-    return buffer.getvalue()
+from tests.eval.build import REFUSED, build_record, build_run
+from tests.eval.report.terminal import print_to_text
 
 
 def test_the_terminal_shows_rates_with_intervals_and_what_they_leave_out(summary):
-    text = print_to_text(summary)
+    text = print_to_text(print_summary, summary)
     assert "75.0 (41–93)" in text
     assert "50.0 (22–78)" in text
     assert "McNemar's exact p 0.5000" in text
@@ -37,7 +23,7 @@ def test_the_terminal_shows_rates_with_intervals_and_what_they_leave_out(summary
 
 def test_names_with_markup_are_printed_as_they_are(tmp_path):
     run = build_run(tmp_path, [build_record(0, scenario="[bold]x[/bold]")])
-    assert "[bold]x[/bold]" in print_to_text(score_run(run), 120)
+    assert "[bold]x[/bold]" in print_to_text(print_summary, score_run(run), 120)
 
 
 def test_markdown_has_a_row_for_each_group(summary):
@@ -68,7 +54,7 @@ def test_benchmarks_are_shown_apart_where_there_are_several(tmp_path):
     page = render_markdown(summary)
     assert "| benchmark | n |" in page
     assert "| second | 1 | 0.0 [0.0, 79.3] | 0.0 [0.0, 79.3] | 0.0 | 0.0 |" in page
-    assert "second" in print_to_text(summary)
+    assert "second" in print_to_text(print_summary, summary)
     assert "<h2>By benchmark</h2>" in render_report(tmp_path).read_text()
     summary = score_run(build_run(tmp_path / "one", [one]))
     assert "| benchmark |" not in render_markdown(summary)
@@ -78,7 +64,7 @@ def test_benchmarks_are_shown_apart_where_there_are_several(tmp_path):
 def test_an_unguarded_run_has_one_column(tmp_path):
     summary = score_run(build_run(tmp_path, [build_record(0, guarded=False)]))
     assert "| all | 1 | 100.0 [20.7, 100.0] | – | – | – |" in render_markdown(summary)
-    assert "100.0 (21–100)" in print_to_text(summary)
+    assert "100.0 (21–100)" in print_to_text(print_summary, summary)
 
 
 def test_pipes_and_tags_stay_inside_their_cell():

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from llava.errors import InputError
-from llava.model.files.tensors import iter_tensors, open_tensors, read_tensors, tensor_keys, weight_files
+from llava.model.files.tensors import iter_tensors, open_tensors, read_tensors, tensor_keys, weight_files, write_tensors
 
 WEIGHTS = {f"layer.{i}": torch.arange(6.0).reshape(2, 3) + i for i in range(5)}
 
@@ -125,3 +125,11 @@ def test_corrupt_pickles_are_one_line(tmp_path):
 def test_files_from_before_the_archive_format_are_read(tmp_path):
     torch.save(WEIGHTS, tmp_path / "x.bin", _use_new_zipfile_serialization=False)
     assert all(torch.equal(value, WEIGHTS[key]) for key, value in read_tensors(tmp_path / "x.bin").items())
+
+
+def test_written_tensors_are_read_by_everybody_and_leave_no_other_file(tmp_path):
+    for value in (1.0, 2.0):
+        write_tensors(tmp_path / "model.safetensors", {"a": torch.full((2,), value)})
+        assert read_tensors(tmp_path / "model.safetensors")["a"].tolist() == [value, value]
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

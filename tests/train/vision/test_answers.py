@@ -12,8 +12,8 @@ from llava.data.pictures import Vocabulary, find_typefaces
 from llava.data.pictures.scenes import make_captioned
 from llava.data.pictures.topics import Topic
 from llava.errors import InputError
-from llava.train.vision.answers import AnswerArguments, Lesson, build_lessons, main, mix_lessons, tune
-from llava.train.vision.language import said_tokens
+from llava.train.vision.answers import AnswerArguments, build_lessons, main, mix_lessons
+from llava.train.vision.language import Lesson, ask_pictures, said_tokens, train_slots
 from llava.train.vision.targets import TargetBuilder, TokenClasses
 from tests.train.vision.test_language import WORDS, speaker  # noqa: F401 - a fixture
 
@@ -37,8 +37,8 @@ def test_lessons_are_mixed_with_reading(speaker):  # noqa: F811
     rng = random.Random(0)
     typefaces = find_typefaces(["Aileron"], [])
     pictures = (make_captioned(rng, Vocabulary(("bread", "water")), typefaces) for _ in itertools.count())
-    reading = said_tokens(pictures, TargetBuilder(classes, 160, 10))
-    lessons = [Lesson([1], f"q{number}", "a", cut=False) for number in range(3)]
+    reading = ask_pictures(said_tokens(pictures, TargetBuilder(classes, 160, 10)), rng)
+    lessons = [Lesson([1], f"q{number}", "a", "topic") for number in range(3)]
     drawn = list(itertools.islice(mix_lessons(lessons, reading, 0.5, random.Random(1)), 60))
     own = [lesson.question for lesson in drawn if lesson.tokens == [1]]
     assert 15 < len(own) < 45
@@ -54,11 +54,11 @@ def test_an_answer_that_was_cut_off_teaches_no_end(speaker):  # noqa: F811
 
 
 def test_tuning_learns_the_lessons_and_touches_slots_alone(speaker):  # noqa: F811
-    lesson = Lesson([40, 41], "What is this?", "a small house", cut=False)
+    lesson = Lesson([40, 41], "What is this?", "a small house", "topic")
     before = {name: value.clone() for name, value in speaker.language_model.state_dict().items()}
     first = speaker.loss([lesson.tokens], [lesson.question], [lesson.answer]).item()
-    run = AnswerArguments(steps=40, batch_size=2, learning_rate=0.5)
-    tune(speaker, itertools.repeat(lesson), run)
+    lessons = itertools.repeat(lesson)
+    train_slots(speaker, lessons, steps=40, batch_size=2, learning_rate=0.5, logging_steps=20)
     assert speaker.loss([lesson.tokens], [lesson.question], [lesson.answer]).item() < first - 0.01
     assert all(torch.equal(value, before[name]) for name, value in speaker.language_model.state_dict().items())
 

@@ -13,7 +13,7 @@ from llava.data.pictures import Picture, Vocabulary, find_typefaces
 from llava.data.pictures.scenes import make_captioned, make_page
 from llava.model.embedded.reading_tower import ReadingTowerConfig
 from llava.model.embedded.stack import CHAT_TEMPLATE
-from llava.train.vision.language import Speaker, said_tokens, set_projector, train_slots
+from llava.train.vision.language import Speaker, ask_pictures, said_tokens, set_projector, train_slots
 from llava.train.vision.targets import TargetBuilder, TokenClasses
 from tests.model.embedded.test_reading_tower import BACKBONE
 
@@ -75,7 +75,7 @@ def test_only_the_slots_move(speaker):
     assert torch.equal(slots[0], frozen["model.embed_tokens.weight"][speaker._ids('text: "')[-2]])
     rng, faces = random.Random(0), find_typefaces(["Aileron"])
     pictures = ((make_captioned(rng, WORDS, faces), [40, 41]) for _ in itertools.count())
-    train_slots(speaker, pictures, rng, steps=3, batch_size=2, learning_rate=1e-2, logging_steps=1)
+    train_slots(speaker, ask_pictures(pictures, rng), steps=3, batch_size=2, learning_rate=1e-2, logging_steps=1)
     assert all(torch.equal(frozen[name], weight) for name, weight in speaker.language_model.named_parameters())
     moved = (speaker.slots != slots).any(dim=1)
     assert moved[[0, 1, 4, 5, 6, 7, 8]].all()
