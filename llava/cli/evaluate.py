@@ -22,6 +22,7 @@ from llava.cli.options import (
     OptionalDetoxifier,
     RequestTimeout,
     RunFolder,
+    StateHead,
     Threshold,
     TrustRemoteCode,
 )
@@ -39,6 +40,7 @@ def generate(
     detector_base: DetectorBase = None,
     detoxifier_base: DetoxifierBase = None,
     threshold: Threshold = None,
+    state_head: StateHead = None,
     trim: Annotated[
         bool | None,
         typer.Option(
@@ -82,7 +84,7 @@ def generate(
     from llava.eval.run.runner import run_generation
     from llava.eval.run.settings import GenerationSettings
 
-    for part in ("detector", "detoxifier"):
+    for part in ("detector", "detoxifier", "state_head"):
         options[part] = None if options[part] in ("none", "") else options[part]
     options["image_types"], options["scenarios"] = split_list(image_types), split_list(scenarios, at_blanks=False)
     options["batch_size"] = parse_batch_size(batch_size)

@@ -11,6 +11,7 @@ import torch
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
+from llava.model.answering.states import StateTrace
 from llava.model.views import view_model
 
 KEEP_SHARE = 0.75
@@ -106,6 +107,7 @@ def decode_rows(
     ends_row: Sequence[EndOfRow] = (),
     processor: RowProcessor | None = None,
     defaults: GenerationConfig | None = None,
+    trace: StateTrace | None = None,
     **options: Any,
 ) -> list[list[int]]:
     """Generate greedily for a batch, and go on with the unfinished rows alone as others end.
@@ -123,6 +125,7 @@ def decode_rows(
         ends_row: Further reasons for a row to end.
         processor: Changes the logits of every step.
         defaults: Decoding defaults that count instead of the model's own.
+        trace: Keeps something of the states of every token that is written; None keeps nothing.
         options: Further arguments of `model.generate` (`tokenizer`, for stop strings).
 
     Returns:
@@ -130,11 +133,15 @@ def decode_rows(
     """
     written: list[list[int]] = [[] for _ in room]
     rows = list(range(len(room)))
+    longest = room.tolist()
     room = room.to(inputs["input_ids"].device)
     prunable = can_prune(model, inputs, options)
     view = view_model(model)
     if defaults is not None:
         view.generation_config = defaults
+    if trace is not None:
+        trace.attach(view)
+        room = room + 1  # the step that reads the last token; what it writes is dropped
     state = inputs
     while True:
         watch = Watch(room, ends, ends_row, KEEP_SHARE if prunable and len(rows) >= LEAST_ROWS else 0.0)
@@ -153,9 +160,11 @@ def decode_rows(
         lengths = torch.where(watch.done, watch.lengths, watch.steps).tolist()
         for row, answer, length in zip(rows, _answers(model, state["input_ids"], tokens), lengths, strict=True):
             written[row] += answer[:length]
+        if trace is not None:
+            trace.close_round(rows, lengths)
         going_on = (~watch.done).nonzero()[:, 0]
         if not prunable or not len(going_on):
-            return written
+            return [tokens[:most] for tokens, most in zip(written, longest, strict=True)]
         cache = getattr(output, CACHE)
         cache.batch_select_indices(going_on)
         mask = state["attention_mask"][going_on]
