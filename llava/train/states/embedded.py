@@ -35,7 +35,7 @@ from llava.train.states.fit import calibrate_head, choose_head, gather
 
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "embedded_state_head.yaml"
 FOLDER = ASSETS / "state_head"
-NESTED = ("groups", "dev_rows", "measured_rows", "limits")
+NESTED = ("groups", "dev_rows", "limits")
 Parts = dict[tuple[str, bool], Any]
 
 
@@ -52,8 +52,6 @@ class Recipe:
     """Rows and total weight of each (group, label)."""
     dev_rows: Parts
     """Rows of each (group, label) of the dev side."""
-    measured_rows: Parts
-    """Rows of some (group, label) of the held-out side."""
     limits: dict[str, float]
     """Largest share of a group's harmless rows to flag."""
     overall: float
@@ -81,7 +79,6 @@ def read_recipe(path: Path = RECIPE) -> Recipe:
         found.integer("longest_measured", least=1),
         parts("groups"),
         parts("dev_rows"),
-        parts("measured_rows"),
         {name: float(rate) for name, rate in found.mapping("limits").items()},
         found.number("false_positive_rate", least=0, most=0.99),
     )
