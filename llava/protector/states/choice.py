@@ -124,7 +124,7 @@ def list_candidates(
     known = np.isfinite(scores)
     lows = np.floor(scores[known & truth & caught] * scale) / scale
     highs = (np.floor(scores[known & ~truth] * scale) + 1) / scale
-    return thin(np.append(lows, (0.0, 1.0))), thin(np.append(highs, NEVER))
+    return thin(np.append(lows, (0.0, 1.0))), thin(np.append(highs, (0.0, NEVER)))
 
 
 def thin(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

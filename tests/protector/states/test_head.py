@@ -138,9 +138,9 @@ def test_damaged_heads(model, tmp_path):
             StateHead.from_pretrained(damage(name, **changes))
     bare = damage("bare")
     (bare / "head.safetensors").unlink()
-    with pytest.raises(InputError, match="no head.safetensors"):
+    with pytest.raises(InputError, match=r"no head\.safetensors"):
         StateHead.from_pretrained(bare)
-    with pytest.raises(InputError, match="no state_head.json"):
+    with pytest.raises(InputError, match=r"no state_head\.json"):
         StateHead.from_pretrained(tmp_path)
     with pytest.raises(InputError, match="no finite numbers"):
         StateHead(CONFIG, torch.full((1, 32), math.nan), 0.0)
