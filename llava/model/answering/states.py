@@ -79,6 +79,10 @@ def hook_layer(view: Any, layer: int, take: TakeStates) -> None:
     layers[layer - 1].register_forward_hook(hook)
 
 
+class EnoughReadError(Exception):
+    """End a forward pass whose upper layers nobody needs."""
+
+
 class StateTrace:
     """Projections of the states of the tokens that one call of `decode_rows` writes.
 
@@ -96,9 +100,16 @@ class StateTrace:
         self.values: list[list[torch.Tensor]] = [[] for _ in range(rows)]
         self._steps: list[torch.Tensor] = []
         self._directions: torch.Tensor | None = None
+        self._passes_left = 0
 
-    def attach(self, view: Any) -> None:
-        """Watch the view that decodes."""
+    def attach(self, view: Any, longest: int) -> None:
+        """Watch the view that decodes.
+
+        Args:
+            view: The view.
+            longest: Tokens of the longest answer; once that many are read, the pass ends with `EnoughReadError`.
+        """
+        self._passes_left = longest + 1  # the prompt's, and one for each token
         hook_layer(view, self.projection.layer, self._take)
 
     def _take(self, states: torch.Tensor) -> None:
@@ -107,6 +118,9 @@ class StateTrace:
         if self._directions is None or self._directions.device != last.device:
             self._directions = self.projection.directions.to(last.device).T
         self._steps.append(last @ self._directions)
+        self._passes_left -= 1
+        if self._passes_left == 0:
+            raise EnoughReadError
 
     def close_round(self, rows: Sequence[int], lengths: Sequence[int]) -> None:
         """Sort the steps of one call of `generate` by row.
@@ -133,10 +147,6 @@ class StateTrace:
             return None
         kept = torch.cat(self.values[row])[1 : count + 1]
         return kept if len(kept) >= count - spare else None
-
-
-class EnoughReadError(Exception):
-    """End a forward pass whose upper layers nobody needs."""
 
 
 def read_layers(view: Any, inputs: dict[str, Any], layers: Sequence[int]) -> list[torch.Tensor]:

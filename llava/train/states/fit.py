@@ -18,7 +18,7 @@ from llava.train.states.cache import LAST, WHOLE, PooledStates
 
 logger = logging.getLogger(__name__)
 
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
+PENALTIES = (1e-3, 1e-2, 1e-1)
 """On the mean square of the weights of standardised states, summed over a state; the dev rows choose."""
 STEPS = 200
 LEAST_DEVIATION = 1e-6

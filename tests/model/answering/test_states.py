@@ -33,7 +33,7 @@ def projection():
     return Projection(LAYER, directions)
 
 
-def write(model, projection, rows: list[int], with_image: bool):
+def write(model, projection, rows: list[int], with_image: bool, room: list[int] = ROOM):
     """Sample answers of different lengths, so that rows leave the batch; return tokens and what was kept of each."""
     images = [PICTURES[row % 2] for row in rows] if with_image else None
     inputs = model.encode([f"How do I bake {'very ' * row}good bread?" for row in rows], images)
@@ -42,7 +42,7 @@ def write(model, projection, rows: list[int], with_image: bool):
         tokens = decode_rows(
             model.model,
             inputs,
-            torch.tensor([ROOM[row] for row in rows]),
+            torch.tensor([room[row] for row in rows]),
             ends=[],
             processor=GumbelNoise(2.0, rows),
             trace=trace,
@@ -60,6 +60,14 @@ def read_whole(model, inputs, place: int, tokens: list[int], projection) -> torc
     return output.hidden_states[projection.layer][0, -len(tokens) :] @ projection.directions.T
 
 
+@pytest.mark.parametrize("room", [[11, 11, 11, 12], [1] * 5, [12, 11, 12, 12, 12], [3, 7, 7, 8, 8, 8]])
+def test_the_last_token_is_read_whenever_its_neighbours_end(model, projection, room):
+    inputs, tokens, kept = write(model, projection, list(range(len(room))), False, room)
+    assert [len(row) for row in tokens] == room
+    for place, row in enumerate(tokens):
+        torch.testing.assert_close(kept[place], read_whole(model, inputs, place, row, projection), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("with_image", [False, True])
 def test_what_is_kept_is_what_one_pass_over_the_text_gives(model, projection, with_image):
     inputs, tokens, kept = write(model, projection, list(range(6)), with_image)
@@ -74,6 +82,21 @@ def test_a_trace_changes_no_answer(model, projection):
     traced = model.trace(prompts, [PICTURES[0], None], projection, max_new_tokens=7)
     assert [answer.text for answer in traced] == plain
     assert all(answer.kept is not None and len(answer.kept) <= 7 for answer in traced)
+
+
+def test_the_last_token_is_read_without_the_layers_above(model, projection, monkeypatch):
+    """Of the pass that reads the last token nothing runs above the layer that is looked at."""
+    counts = {1: 0, 2: 0}
+
+    def attach(trace, view, longest, original=StateTrace.attach):
+        original(trace, view, longest)
+        for layer in counts:
+            hook_layer(view, layer, lambda states, layer=layer: counts.update({layer: counts[layer] + 1}))
+
+    monkeypatch.setattr(StateTrace, "attach", attach)
+    _, tokens, kept = write(model, projection, [5], False)
+    assert len(tokens[0]) == len(kept[0]) == 12
+    assert counts[2] == 12  # the prompt and eleven tokens
 
 
 def test_threads_do_not_see_each_other(model, projection):
