@@ -1,7 +1,7 @@
 """Many clients at once: nobody gets another's words, nothing unguarded, and nothing is lost.
 
-Two numbers of the environment make the slow tests longer: `MLLM_PROTECTOR_LOAD_SECONDS`, for which 64 clients ask, and
-`MLLM_PROTECTOR_KILLS`, how often a server is killed. With `-s` they print what they did.
+`MLLM_PROTECTOR_LOAD_SECONDS` is for how long 64 clients go on asking, `MLLM_PROTECTOR_ROUNDS` how many times as often
+servers are killed (`tests/rounds.py`). With `-s` the tests print what they did.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 
 from llava import Protector
 from llava.constants import REFUSAL
+from tests.rounds import ROUNDS
 from tests.serve.chat.live import (
     GuardProcess,
     UpstreamProcess,
@@ -31,8 +32,7 @@ MOST_GROWTH = 32 << 20
 LOAD_SECONDS = float(os.environ.get("MLLM_PROTECTOR_LOAD_SECONDS", "0"))
 """Seconds for which many clients go on asking; they ask some turns in any case."""
 TURNS = 6
-KILLS = int(os.environ.get("MLLM_PROTECTOR_KILLS", "10"))
-GUARD_KILLS = (KILLS + 1) // 2
+KILLS, GUARD_KILLS = 10 * ROUNDS, 5 * ROUNDS
 """A guard takes seconds to start."""
 
 
