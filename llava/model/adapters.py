@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import FailedRunError
-from llava.model.adapter_check import check_adapter
+from llava.model.adapter_check import PREFIX, check_adapter
 from llava.model.files.adapter import (
     CONFIG_FILE,
     build_lora_config,
     has_head,
     is_adapter,
+    open_adapter_weights,
     read_adapter_config,
     read_adapter_weights,
 )
@@ -35,7 +36,9 @@ class MergeError(FailedRunError):
     """The merged model does not give the adapter's logits; nothing was written."""
 
 
-def load_adapter(model: nn.Module, folder: str | Path, base: str, *, trainable: bool = False) -> PeftModel:
+def load_adapter(
+    model: nn.Module, folder: str | Path, base: str, *, trainable: bool = False, shared: bool = False
+) -> PeftModel:
     """Put the LoRA adapter in `folder` onto `model`, once it is known to be whole and the model's.
 
     An adapter that was trained with more tokens than its base has brings its own embeddings: the model's are resized
@@ -46,9 +49,11 @@ def load_adapter(model: nn.Module, folder: str | Path, base: str, *, trainable: 
         folder: Adapter folder.
         base: Name of the base, for error messages.
         trainable: Whether to go on training it.
+        shared: Whether the model's weights are another's too, and must stay what they are.
 
     Returns:
-        The PEFT model around `model`; `merge_and_unload()` bakes the adapter in.
+        The PEFT model around `model`; `merge_and_unload()` bakes the adapter in, `keep_beside` leaves
+        the weights alone.
 
     Raises:
         InputError: When the adapter is damaged, incomplete, without effect, or belongs to another base.
@@ -65,4 +70,41 @@ def load_adapter(model: nn.Module, folder: str | Path, base: str, *, trainable: 
         if rows is not None:
             resizable: Any = model
             resizable.resize_token_embeddings(rows, mean_resizing=False)
+        if shared:
+            own_replaced(model, folder)
         return PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=trainable)
+
+
+def own_replaced(model: nn.Module, folder: str | Path) -> None:
+    """Give a model memory of its own for each weight that an adapter replaces whole: embeddings, biases.
+
+    PEFT writes those into the weights that it finds.
+    """
+    from torch import nn
+
+    names = {key.removeprefix(PREFIX).replace(".base_layer.", ".") for key in open_adapter_weights(folder).keys}
+    own: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if name in names
+    }
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            module._parameters[name] = own.get(id(parameter), parameter)
+
+
+def keep_beside(adapted: PeftModel) -> Any:
+    """Return the model of a PEFT model with the adapter in force beside its weights, which are not changed.
+
+    A plain update becomes a `LowRankLinear`; others (DoRA, embeddings, a head) stay PEFT's modules.
+    """
+    from peft.tuners.lora.layer import Linear
+
+    from llava.model.views import LowRankLinear
+
+    model: Any = adapted.get_base_model()
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if type(child) is Linear and LowRankLinear.fits(child):
+                parent._modules[name] = LowRankLinear(child)
+    return model

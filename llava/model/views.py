@@ -28,6 +28,46 @@ class PackedLinear(nn.Linear):
         return functional.linear(input.contiguous(), self.weight, self.bias)
 
 
+class LowRankLinear(nn.Module):
+    """A linear layer with a LoRA update (arXiv 2106.09685) beside it: x W.T + x A.T (scaling B).T.
+
+    PEFT's own layer writes two more arrays as wide as the output, for the product and for its scaling, and the sum into
+    a third; here the second product is added where the first lies.
+    """
+
+    def __init__(self, adapted: Any):
+        """Take layer and update from PEFT's `lora.Linear`, see `fits`."""
+        super().__init__()
+        self.base_layer = adapted.base_layer
+        (adapter,) = adapted.active_adapters
+        down, up = adapted.lora_A[adapter].weight, adapted.lora_B[adapter].weight
+        weight = getattr(adapted.base_layer, "weight", down)
+        # PEFT holds the factors of a half-precision layer in float32, which no product with its input needs.
+        dtype = weight.dtype if weight.is_floating_point() else down.dtype
+        scaled = up.detach() * adapted.scaling[adapter]
+        self.down = nn.Parameter(down.detach().to(dtype), requires_grad=False)  # (R, in)
+        self.up = nn.Parameter(scaled.T.to(dtype).contiguous(), requires_grad=False)  # (R, out)
+
+    @staticmethod
+    def fits(adapted: Any) -> bool:
+        """Tell whether a layer of PEFT's is nothing but a linear layer and one plain update."""
+        return (
+            adapted.active_adapters == list(adapted.lora_A.keys())
+            and len(adapted.active_adapters) == 1
+            and not (adapted.merged or adapted.disable_adapters or adapted.lora_variant)
+            and not any(adapted.lora_bias.values())
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return `x` (…, in) times the weights with their update, (…, out)."""
+        y = self.base_layer(x)
+        low = functional.linear(x.to(self.down.dtype), self.down)  # (…, R)
+        if y.dtype != low.dtype:
+            return y + (low @ self.up).to(y.dtype)
+        # The base has just written y for us.
+        return y.flatten(0, -2).addmm_(low.flatten(0, -2), self.up).view(y.shape)
+
+
 def view_model(model: Any) -> Any:
     """Return a view of a model, to be changed at will: its modules are copies, its weights are the model's own.
 

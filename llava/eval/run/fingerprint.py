@@ -51,6 +51,8 @@ def build_fingerprint(
         "threshold": settings.threshold,
         # None where nothing is trimmed, as in runs from before there was trimming.
         "trim": True if settings.trim and settings.detector else None,
+        # Weights that are shared give the scores of weights that are not, but for rounding; quantised ones do not.
+        "share_backbone": True if settings.share_backbone and settings.is_quantised else None,
         "benchmark": settings.benchmark,
         "scenarios": list(settings.scenarios) if settings.scenarios else None,
         "image_types": list(settings.image_types) if settings.image_types else None,
