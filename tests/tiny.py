@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -97,7 +98,6 @@ def adopt_language_model(model: LlavaForConditionalGeneration, folder: Path) -> 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     config = model.config
-    config.text_config = inner.config
     config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
     config.tie_word_embeddings = inner.config.tie_word_embeddings
     model.model.language_model = inner.model
@@ -124,6 +124,8 @@ def build_llava(folder: Path, seed: int = 0, language_model: Path | None = None,
         projection_dim=32,
     )
     text = text_config(len(tokenizer), **changes)
+    if language_model is not None:
+        text = AutoConfig.from_pretrained(language_model)
     config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=image_token_id)
     model = LlavaForConditionalGeneration(config)
     if language_model is not None:

@@ -147,9 +147,9 @@ def check_tensors(
     for stored, key in names.items():
         shape = opened.shape(stored)
         # Embeddings that have an update of their own are saved from under it.
-        key = key.replace(".base_layer.", ".")
-        if key in embeddings and len(shape) == 2 and shape[1] == embeddings[key][1] and shape[0] > 0:
-            rows[key] = shape[0]
+        plain = key.replace(".base_layer.", ".")
+        if plain in embeddings and len(shape) == 2 and shape[1] == embeddings[plain][1] and shape[0] > 0:
+            rows[plain] = shape[0]
         elif key not in expected:
             raise _refuse_unknown(key, model, folder, base)
         elif shape != expected[key]:

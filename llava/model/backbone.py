@@ -63,6 +63,8 @@ class Backbone:
         self.model: Any = mllm.model
         self.source: str | None = mllm.source
         self.body: Any = self.model.get_decoder()
+        self.tokenizers: dict[Any, Any] = {}
+        """What is used with it, by where it comes from: a tokenizer takes as much memory as an adapter."""
         self.proven: set[tuple[Path, str]] = set()
         self.lock = threading.Lock()
 
@@ -183,6 +185,11 @@ class Backbone:
     def refuse(self, reason: str) -> SharingError:
         """Return the error for a base that is not this language model."""
         return SharingError(f"its base is not the language model of {self.name}, which {reason}")
+
+
+def as_backbone(model: MultimodalModel | Backbone | None) -> Backbone | None:
+    """Return what a loader was given as `backbone`; a model itself must be shared."""
+    return Backbone(model) if isinstance(model, MultimodalModel) else model
 
 
 def offer_backbone(model: Any, share: bool | None) -> Backbone | None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
-    from llava.model.answering.generation import MultimodalModel
     from llava.model.backbone import Backbone
     from llava.model.options import LoadOptions
 
@@ -183,16 +182,13 @@ def read_network_config(kind: str, checkpoint: ProtectorCheckpoint) -> Any:
     return read_text_config(Path(checkpoint.described))
 
 
-def share_network(
-    kind: str, checkpoint: ProtectorCheckpoint, backbone: MultimodalModel | Backbone | None, options: LoadOptions
-) -> Any:
+def share_network(kind: str, checkpoint: ProtectorCheckpoint, offered: Backbone | None, options: LoadOptions) -> Any:
     """Return a view of a model in memory as the network below an adapter; None where it has to be loaded.
 
     Args:
         kind: `detector` or `detoxifier`.
         checkpoint: The checkpoint.
-        backbone: A multimodal model whose language model must be the adapter's base, or a `Backbone`, which says
-            whether it must; None: none is offered.
+        offered: What it may stand on, or must; None: nothing.
         options: How it would be loaded.
 
     Raises:
@@ -200,11 +196,10 @@ def share_network(
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    from llava.model.backbone import Backbone, SharingError
+    from llava.model.backbone import SharingError
 
-    if backbone is None:
+    if offered is None:
         return None
-    offered = backbone if isinstance(backbone, Backbone) else Backbone(backbone)
     try:
         if checkpoint.adapter is None:
             raise SharingError(
@@ -244,8 +239,14 @@ def check_saved_head(network: torch.nn.Module, folder: Path) -> None:
     raise InputError(f"detector {folder} lacks its head, the weights score.weight; it is no trained detector")
 
 
-def load_checkpoint_tokenizer(checkpoint: ProtectorCheckpoint) -> PreTrainedTokenizerFast:
+def load_checkpoint_tokenizer(
+    checkpoint: ProtectorCheckpoint, loaded: dict[Any, PreTrainedTokenizerFast] | None = None
+) -> PreTrainedTokenizerFast:
     """Load the checkpoint's tokenizer: its own where it ships one, else the base's.
+
+    Args:
+        checkpoint: The checkpoint.
+        loaded: Those of other parts on the same backbone, by their key; one that is the same is not loaded again.
 
     Raises:
         InputError: When there is no usable fast tokenizer.
@@ -256,4 +257,8 @@ def load_checkpoint_tokenizer(checkpoint: ProtectorCheckpoint) -> PreTrainedToke
     own = (checkpoint.folder / "tokenizer_config.json").is_file()
     rows = count_embedding_rows(checkpoint.adapter) if checkpoint.adapter else None
     rows = rows if rows is not None else count_rows(Path(checkpoint.described))
-    return load_tokenizer(str(checkpoint.folder) if own else checkpoint.described, rows)
+    key = str(checkpoint.folder) if own else checkpoint.described, rows
+    loaded = {} if loaded is None else loaded
+    if key not in loaded:
+        loaded[key] = load_tokenizer(*key)
+    return loaded[key]

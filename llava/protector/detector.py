@@ -89,6 +89,7 @@ class HarmDetector:
         import torch
 
         from llava.model.adapters import keep_beside, load_adapter
+        from llava.model.backbone import as_backbone
         from llava.protector.checkpoints import (
             identify_part,
             load_checkpoint_tokenizer,
@@ -100,7 +101,8 @@ class HarmDetector:
         chosen = collect_options(options, keywords)
         checkpoint = open_checkpoint("detector", str(path), chosen.base)
         config = checkpoint.config
-        model = shared = share_network("detector", checkpoint, backbone, chosen)
+        offered = as_backbone(backbone)
+        model = shared = share_network("detector", checkpoint, offered, chosen)
         if shared is None:
             model = load_sequence_classifier(
                 checkpoint.model,
@@ -117,7 +119,7 @@ class HarmDetector:
         # The head decides; it is 576 to 4,096 numbers and costs nothing in full precision.
         classifier.score.to(torch.float32)
         placed = classifier if shared is not None else chosen.place(classifier)
-        tokenizer = load_checkpoint_tokenizer(checkpoint)
+        tokenizer = load_checkpoint_tokenizer(checkpoint, offered and offered.tokenizers)
         key = identify_part("detector", str(path), chosen.base).key
         return cls(placed, tokenizer, config, str(path), key=key, batch_size=batch_size)
 

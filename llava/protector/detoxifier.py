@@ -71,11 +71,13 @@ class Detoxifier:
             InputError: When the checkpoint is missing, damaged, of another kind, or belongs to another base.
         """
         from llava.model.adapters import keep_beside, load_adapter
+        from llava.model.backbone import as_backbone
         from llava.protector.checkpoints import load_checkpoint_tokenizer, open_checkpoint, share_network
 
         chosen = collect_options(options, keywords)
         checkpoint = open_checkpoint("detoxifier", str(path), chosen.base)
-        model = shared = share_network("detoxifier", checkpoint, backbone, chosen)
+        offered = as_backbone(backbone)
+        model = shared = share_network("detoxifier", checkpoint, offered, chosen)
         if shared is None:
             model = load_causal_lm(checkpoint.model, **chosen.build_arguments())
         if checkpoint.adapter:
@@ -84,7 +86,12 @@ class Detoxifier:
             beside = shared is not None or chosen.is_quantised
             model = keep_beside(adapted) if beside else adapted.merge_and_unload()
         placed = model if shared is not None else chosen.place(model)
-        return cls(placed, load_checkpoint_tokenizer(checkpoint), checkpoint.config, name=str(path))
+        return cls(
+            placed,
+            load_checkpoint_tokenizer(checkpoint, offered and offered.tokenizers),
+            checkpoint.config,
+            name=str(path),
+        )
 
     def rewrite(
         self,

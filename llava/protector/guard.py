@@ -59,17 +59,17 @@ def build_guard(
         guard = build_guard("any(embedded, guard:meta-llama/Llama-Guard-3-8B)", dtype="bfloat16")
         guard.score(["First, boil the water."], ["How do I cook rice?"])  # one number from 0 to 1
     """
-    parsed = parse_spec(str(spec))
-    if backbone is not None and not names_detector(parsed) and getattr(backbone, "required", True):
+    from llava.model.backbone import as_backbone
+
+    parsed, offered = parse_spec(str(spec)), as_backbone(backbone)
+    if offered is not None and offered.required and not names_detector(parsed):
         raise InputError(
             f"detector {parsed.text} has a model of its own; leave --share-backbone out (in Python backbone=)"
         )
-    return _build(parsed, collect_options(options, keywords), batch_size, backbone)
+    return _build(parsed, collect_options(options, keywords), batch_size, offered)
 
 
-def _build(
-    spec: GuardSpec, options: LoadOptions, batch_size: int | None, backbone: MultimodalModel | Backbone | None
-) -> Guard:
+def _build(spec: GuardSpec, options: LoadOptions, batch_size: int | None, backbone: Backbone | None) -> Guard:
     """Make a guard from its specification, taken apart."""
     size = {} if batch_size is None else {"batch_size": batch_size}
     if spec.members:

@@ -95,6 +95,9 @@ class Protector:
         Raises:
             InputError: When a checkpoint cannot be used, or the threshold is not in (0, 1].
         """
+        from llava.model.backbone import as_backbone
+
+        backbone = as_backbone(backbone)
         chosen = collect_options(options, keywords)
         guard = build_guard(detector, replace(chosen, base=detector_base or chosen.base), backbone=backbone)
         chosen, writer = replace(chosen, base=detoxifier_base or chosen.base), None

@@ -49,7 +49,7 @@ class GenerationSettings(LoadOptions):
     began with, and trims in a new one."""
     share_backbone: bool | None = None
     """Whether detector and detoxifier use the weights of the model's own language model, which must be their base; None
-    lets them where that is so, and where it is held in their numbers."""
+    does what the run began with, and in a new one lets them where that is so and the weights are not quantised."""
     limit: int | None = None
     """Ask at most so many questions."""
     image_types: tuple[str, ...] | None = None
