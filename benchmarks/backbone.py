@@ -137,7 +137,8 @@ def measure_pace(options: argparse.Namespace) -> Iterator[Measurement]:
     prompts = [question.prompt for question in load_benchmark("sample", limit=options.backbone_texts).questions]
     # What is rewritten need not be harmful; that it is about the question makes it long and varied enough.
     responses = [f"Here is how. {prompt} First, look around. Then take your time, and begin." for prompt in prompts]
-    clock, said = CLOCKS[options.backbone_clock], {}
+    clock = CLOCKS[options.backbone_clock]
+    said: dict[tuple[str, bool], Any] = {}
 
     def score(protector: Protector) -> Any:
         def run(repeat: int) -> float:

@@ -119,7 +119,7 @@ class HarmDetector:
         # The head decides; it is 576 to 4,096 numbers and costs nothing in full precision.
         classifier.score.to(torch.float32)
         placed = classifier if shared is not None else chosen.place(classifier)
-        tokenizer = load_checkpoint_tokenizer(checkpoint, offered and offered.tokenizers)
+        tokenizer = load_checkpoint_tokenizer(checkpoint, offered.tokenizers if offered else None)
         key = identify_part("detector", str(path), chosen.base).key
         return cls(placed, tokenizer, config, str(path), key=key, batch_size=batch_size)
 

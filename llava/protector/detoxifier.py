@@ -88,7 +88,7 @@ class Detoxifier:
         placed = model if shared is not None else chosen.place(model)
         return cls(
             placed,
-            load_checkpoint_tokenizer(checkpoint, offered and offered.tokenizers),
+            load_checkpoint_tokenizer(checkpoint, offered.tokenizers if offered else None),
             checkpoint.config,
             name=str(path),
         )

@@ -132,7 +132,7 @@ def test_fewer_layers(tmp_path, mllm, tiny_lm, pooling):
     assert len(mllm.model.model.language_model.layers) == 2
 
 
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "rslora": {"use_rslora": True},
     "dora": {"use_dora": True},
     "ranks": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3.0}},
@@ -337,9 +337,11 @@ def test_a_quantised_base(tmp_path, bits):
 def test_threads_and_a_stream_of_the_base_at_once(tiny_whole, tiny_detector, tiny_detoxifier):
     """Model, detector, detoxifier and guarded streams work on one set of weights at once, as one after another."""
     mllm = load_mllm(tiny_whole, **WHOLE)
-    protector = Protector.from_pretrained(tiny_detector, tiny_detoxifier, backbone=mllm)
-    threshold = sorted(protector.detector.score(RESPONSES, PROMPTS))[1]
-    protector = Protector(protector.detector, protector.detoxifier, threshold)
+    offered = Backbone(mllm)
+    detector = HarmDetector.from_pretrained(tiny_detector, backbone=offered)
+    detoxifier = Detoxifier.from_pretrained(tiny_detoxifier, backbone=offered)
+    assert detoxifier.tokenizer is detector.tokenizer
+    protector = Protector(detector, detoxifier, sorted(detector.score(RESPONSES, PROMPTS))[1])
 
     def follow() -> list[str]:
         pieces = (word + " " for word in RESPONSES[0].split(" "))
@@ -348,9 +350,9 @@ def test_threads_and_a_stream_of_the_base_at_once(tiny_whole, tiny_detector, tin
     work = [
         lambda: mllm.generate(PROMPTS, max_new_tokens=16),
         lambda: mllm.generate(PROMPTS[:1], max_new_tokens=24, temperature=1.0, seeds=[3]),
-        lambda: protector.detector.score(RESPONSES, PROMPTS),
-        lambda: protector.detector.score(RESPONSES[2:], PROMPTS[2:], batch_size=1),
-        lambda: protector.detoxifier.rewrite(PROMPTS, RESPONSES, max_new_tokens=12),
+        lambda: detector.score(RESPONSES, PROMPTS),
+        lambda: detector.score(RESPONSES[2:], PROMPTS[2:], batch_size=1),
+        lambda: detoxifier.rewrite(PROMPTS, RESPONSES, max_new_tokens=12),
         lambda: protector.guard(PROMPTS, RESPONSES, 8),
         follow,
     ]
