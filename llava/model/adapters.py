@@ -16,6 +16,7 @@ from llava.model.files.adapter import (
     read_adapter_config,
     read_adapter_weights,
 )
+from llava.model.files.plain_update import list_shapes, read_plain_update
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -52,8 +53,7 @@ def load_adapter(
         shared: Whether the model's weights are another's too, and must stay what they are.
 
     Returns:
-        The PEFT model around `model`; `merge_and_unload()` bakes the adapter in, `keep_beside` leaves
-        the weights alone.
+        The PEFT model around `model`; `merge_and_unload()` bakes the adapter in.
 
     Raises:
         InputError: When the adapter is damaged, incomplete, without effect, or belongs to another base.
@@ -93,18 +93,56 @@ def own_replaced(model: nn.Module, folder: str | Path) -> None:
             module._parameters[name] = own.get(id(parameter), parameter)
 
 
-def keep_beside(adapted: PeftModel) -> Any:
-    """Return the model of a PEFT model with the adapter in force beside its weights, which are not changed.
+def put_beside(model: Any, folder: str | Path, base: str) -> Any:
+    """Put an adapter onto a model beside its weights, which stay what they are, and may be another's too.
 
-    A plain update becomes a `LowRankLinear`; others (DoRA, embeddings, a head) stay PEFT's modules.
+    A plain update needs no PEFT; another kind is put on by it.
+
+    Args:
+        model: The base model, with its head, whose modules are its own.
+        folder: Adapter folder.
+        base: Name of the base, for error messages.
+
+    Returns:
+        The model, with the adapter in force.
+
+    Raises:
+        InputError: As `load_adapter`.
     """
+    from llava.model.views import LowRankLinear
+
+    check_adapter(model, folder, base)
+    update = read_plain_update(folder, model)
+    layers = update.find_layers(model) if update else None
+    weights = read_adapter_weights(folder)
+    if update is None or layers is None or weights.keys() != (list_shapes(update, model, PREFIX) or {}).keys():
+        return keep_beside(load_adapter(model, folder, base, shared=True))
+    for name, layer in layers.items():
+        factors = [weights[f"{PREFIX}{name}.lora_{factor}.weight"] for factor in "AB"]
+        replace_module(model, name, LowRankLinear(layer, *factors, update.scale))
+    if update.head is not None:
+        for name, parameter in getattr(model, update.head).named_parameters():
+            parameter.data.copy_(weights[f"{PREFIX}{update.head}.{name}"])
+    return model
+
+
+def keep_beside(adapted: PeftModel) -> Any:
+    """Return the model of a PEFT model, its plain updates as a `LowRankLinear` each; others stay PEFT's modules."""
     from peft.tuners.lora.layer import Linear
 
     from llava.model.views import LowRankLinear
 
     model: Any = adapted.get_base_model()
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if type(child) is Linear and LowRankLinear.fits(child):
-                parent._modules[name] = LowRankLinear(child)
+    for name, layer in list(model.named_modules()):
+        if type(layer) is not Linear or layer.lora_variant or any(layer.lora_bias.values()):
+            continue
+        (adapter,) = layer.active_adapters
+        factors = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+        replace_module(model, name, LowRankLinear(layer.base_layer, *factors, layer.scaling[adapter]))
     return model
+
+
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put another module at a place in a model."""
+    parent, _, child = name.rpartition(".")
+    model.get_submodule(parent)._modules[child] = module

@@ -35,28 +35,22 @@ class LowRankLinear(nn.Module):
     a third; here the second product is added where the first lies.
     """
 
-    def __init__(self, adapted: Any):
-        """Take layer and update from PEFT's `lora.Linear`, see `fits`."""
-        super().__init__()
-        self.base_layer = adapted.base_layer
-        (adapter,) = adapted.active_adapters
-        down, up = adapted.lora_A[adapter].weight, adapted.lora_B[adapter].weight
-        weight = getattr(adapted.base_layer, "weight", down)
-        # PEFT holds the factors of a half-precision layer in float32, which no product with its input needs.
-        dtype = weight.dtype if weight.is_floating_point() else down.dtype
-        scaled = up.detach() * adapted.scaling[adapter]
-        self.down = nn.Parameter(down.detach().to(dtype), requires_grad=False)  # (R, in)
-        self.up = nn.Parameter(scaled.T.to(dtype).contiguous(), requires_grad=False)  # (R, out)
+    def __init__(self, base_layer: Any, down: torch.Tensor, up: torch.Tensor, scale: float):
+        """Put an update beside a layer.
 
-    @staticmethod
-    def fits(adapted: Any) -> bool:
-        """Tell whether a layer of PEFT's is nothing but a linear layer and one plain update."""
-        return (
-            adapted.active_adapters == list(adapted.lora_A.keys())
-            and len(adapted.active_adapters) == 1
-            and not (adapted.merged or adapted.disable_adapters or adapted.lora_variant)
-            and not any(adapted.lora_bias.values())
-        )
+        Args:
+            base_layer: The layer, whole or quantised.
+            down: A, (R, in).
+            up: B, (out, R).
+            scale: What their product is multiplied by.
+        """
+        super().__init__()
+        self.base_layer = base_layer
+        weight = base_layer.weight
+        # Of a half-precision layer too: a factor in single precision would be more exact than what it is added to.
+        place: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype if weight.is_floating_point() else None}
+        self.down = nn.Parameter(down.detach().to(**place), requires_grad=False)  # (R, in)
+        self.up = nn.Parameter((up.detach() * scale).T.contiguous().to(**place), requires_grad=False)  # (R, out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return `x` (…, in) times the weights with their update, (…, out)."""

@@ -88,7 +88,7 @@ class HarmDetector:
         """
         import torch
 
-        from llava.model.adapters import keep_beside, load_adapter
+        from llava.model.adapters import load_adapter, put_beside
         from llava.model.backbone import as_backbone
         from llava.protector.checkpoints import (
             identify_part,
@@ -112,10 +112,11 @@ class HarmDetector:
             )
         classifier: Any = HarmClassifier(model, config.pooling, config.stretches, config.stretch_margin)
         if checkpoint.adapter:
-            adapted = load_adapter(classifier, checkpoint.adapter, checkpoint.base, shared=shared is not None)
             # Shared and quantised weights must stay what they are: the adapter's product is added beside them.
-            beside = shared is not None or chosen.is_quantised
-            classifier = keep_beside(adapted) if beside else adapted.merge_and_unload()
+            if shared is not None or chosen.is_quantised:
+                classifier = put_beside(classifier, checkpoint.adapter, checkpoint.base)
+            else:
+                classifier = load_adapter(classifier, checkpoint.adapter, checkpoint.base).merge_and_unload()
         # The head decides; it is 576 to 4,096 numbers and costs nothing in full precision.
         classifier.score.to(torch.float32)
         placed = classifier if shared is not None else chosen.place(classifier)

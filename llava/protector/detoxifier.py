@@ -70,7 +70,7 @@ class Detoxifier:
         Raises:
             InputError: When the checkpoint is missing, damaged, of another kind, or belongs to another base.
         """
-        from llava.model.adapters import keep_beside, load_adapter
+        from llava.model.adapters import load_adapter, put_beside
         from llava.model.backbone import as_backbone
         from llava.protector.checkpoints import load_checkpoint_tokenizer, open_checkpoint, share_network
 
@@ -81,10 +81,12 @@ class Detoxifier:
         if shared is None:
             model = load_causal_lm(checkpoint.model, **chosen.build_arguments())
         if checkpoint.adapter:
-            adapted: Any = load_adapter(model, checkpoint.adapter, checkpoint.base, shared=shared is not None)
             # Shared and quantised weights must stay what they are: the adapter's product is added beside them.
-            beside = shared is not None or chosen.is_quantised
-            model = keep_beside(adapted) if beside else adapted.merge_and_unload()
+            if shared is not None or chosen.is_quantised:
+                model = put_beside(model, checkpoint.adapter, checkpoint.base)
+            else:
+                adapted: Any = load_adapter(model, checkpoint.adapter, checkpoint.base)
+                model = adapted.merge_and_unload()
         placed = model if shared is not None else chosen.place(model)
         return cls(
             placed,
