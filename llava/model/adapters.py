@@ -118,8 +118,8 @@ def put_beside(model: Any, folder: str | Path, base: str) -> Any:
     if update is None or layers is None or weights.keys() != (list_shapes(update, model, PREFIX) or {}).keys():
         return keep_beside(load_adapter(model, folder, base, shared=True))
     for name, layer in layers.items():
-        factors = [weights[f"{PREFIX}{name}.lora_{factor}.weight"] for factor in "AB"]
-        replace_module(model, name, LowRankLinear(layer, *factors, update.scale))
+        down, up = (weights[f"{PREFIX}{name}.lora_{factor}.weight"] for factor in "AB")
+        replace_module(model, name, LowRankLinear(layer, down, up, update.scale))
     if update.head is not None:
         for name, parameter in getattr(model, update.head).named_parameters():
             parameter.data.copy_(weights[f"{PREFIX}{update.head}.{name}"])
