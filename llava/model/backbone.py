@@ -62,7 +62,8 @@ class Backbone:
         self.required = required
         self.model: Any = mllm.model
         self.source: str | None = mllm.source
-        self.body: Any = self.model.get_decoder()
+        find = getattr(self.model, "get_decoder", None)
+        self.body: Any = find() if find else self.model
         self.tokenizers: dict[Any, Any] = {}
         """What is used with it, by where it comes from: a tokenizer takes as much memory as an adapter."""
         self.proven: set[tuple[Path, str]] = set()
