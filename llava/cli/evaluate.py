@@ -22,6 +22,7 @@ from llava.cli.options import (
     OptionalDetoxifier,
     RequestTimeout,
     RunFolder,
+    ShareBackbone,
     Threshold,
     TrustRemoteCode,
 )
@@ -38,6 +39,7 @@ def generate(
     detoxifier: OptionalDetoxifier = None,
     detector_base: DetectorBase = None,
     detoxifier_base: DetoxifierBase = None,
+    share_backbone: ShareBackbone = None,
     threshold: Threshold = None,
     trim: Annotated[
         bool | None,
