@@ -135,8 +135,8 @@ def measure_all(
     results: Results,
 ) -> None:
     """Run the benchmarks, print their lines and write the files that were asked for."""
-    from benchmarks.machine import describe_machine
-    from benchmarks.report import check_plotting, draw_ratios, render_line, render_markdown
+    from benchmarks.reporting.machine import describe_machine
+    from benchmarks.reporting.report import check_plotting, draw_ratios, render_line, render_markdown
 
     for path in filter(None, (options.output, options.markdown, options.plot)):
         check_output_file(path)

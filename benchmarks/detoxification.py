@@ -54,7 +54,7 @@ def measure(options: argparse.Namespace) -> Iterator[Measurement]:
             ids = torch.tensor([encode_detoxifier_prompt(tokenizer, detoxifier.config, prompt, response, room)[0]])
             ids = ids.to(model.device)
             with torch.inference_mode():
-                written = model.generate(  # type: ignore[operator]
+                written = model.generate(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
                     max_new_tokens=tokens,

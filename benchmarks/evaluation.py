@@ -105,5 +105,5 @@ class Bench:
         start = time.perf_counter()
         run_generation(settings)
         seconds = time.perf_counter() - start
-        run = json.loads((settings.output / "run.json").read_text())
+        run = json.loads((Path(settings.output) / "run.json").read_text())
         return run["fingerprint"]["questions"]["count"] / (seconds - run["launches"][-1]["load_seconds"])

@@ -7,8 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.machine import Machine
 from benchmarks.measurement import Measurement
+from benchmarks.reporting.machine import Machine
 from llava.errors import InputError
 from llava.files import write_bytes_atomic
 
