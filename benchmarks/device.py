@@ -10,6 +10,7 @@ with both sides in turn; when the time is up, what is left is not begun.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -168,55 +169,47 @@ def measure(device: Any, dtype: Any, sizes: Sizes, repeats: int, seconds: float)
         seconds: Time from now after which nothing is begun.
     """
     end = time.monotonic() + seconds
-    bench = Bench(device, dtype, sizes)
-    bench.score_batch(0), bench.write_guarded(0)
-    note = f"{sum(p.numel() for p in bench.model.parameters()) / 1e9:.2f} billion parameters, {str(dtype)[6:]}"
-    steps: list[Callable[[], Measurement]] = [
-        lambda: compare(
-            "answers scored in a batch against one after another",
-            *(bench.score_batch, bench.score_one_by_one),
-            goal=1.0,
-            unit="answers/s",
-            repeats=repeats,
-            note=f"{note}, batch {sizes.batch}, {sizes.length} tokens",
-        ),
-        lambda: compare(
-            "writing with a guard of the model's size against writing alone",
-            *(bench.write_guarded, bench.write_alone),
-            goal=0.85,
-            unit="tokens/s",
-            repeats=repeats,
-            note=note,
-        ),
-        lambda: compare(
-            "scoring with SDPA against eager attention",
-            *(bench.score_batch, bench.score_with("eager")),
-            goal=1.0,
-            unit="answers/s",
-            repeats=repeats,
-            note=note,
-        ),
-        lambda: compare(
-            "scoring with flash attention against SDPA",
-            *(bench.score_with("flash_attention_2"), bench.score_batch),
-            goal=1.0,
-            unit="answers/s",
-            repeats=repeats,
-            note=note,
-        ),
-    ]
-    import importlib.util
-
-    if device.type == "cpu" or importlib.util.find_spec("flash_attn") is None:
-        steps.pop()
-    for step in steps:
-        if time.monotonic() > end:
+    # The models of a stage are gone before the next makes its own.
+    for stage in (measure_pair, measure_formulas):
+        rows = stage(device, dtype, sizes, repeats)
+        while time.monotonic() < end:
+            row = next(rows, None)
+            if row is None:
+                break
+            yield row
+        else:
             print("the time is up; the rest is left out", file=sys.stderr)
             return
-        yield step()
-    del bench
-    if time.monotonic() < end:
-        yield from measure_formulas(device, dtype, sizes, repeats)
+
+
+def measure_pair(device: Any, dtype: Any, sizes: Sizes, repeats: int) -> Iterator[Measurement]:
+    """Measure the model and the detector beside it."""
+    bench = Bench(device, dtype, sizes)
+    bench.score_batch(0)
+    bench.write_guarded(0)
+    size = f"{sum(p.numel() for p in bench.model.parameters()) / 1e9:.2f} billion parameters, {str(dtype)[6:]}"
+    scoring: dict[str, Any] = {
+        "unit": "answers/s",
+        "repeats": repeats,
+        "goal": 1.0,
+        "note": f"{size}, batch {sizes.batch}, {sizes.length} tokens",
+    }
+    yield compare(
+        "answers scored in a batch against one after another", bench.score_batch, bench.score_one_by_one, **scoring
+    )
+    yield compare(
+        "writing with a guard of the model's size against writing alone",
+        bench.write_guarded,
+        bench.write_alone,
+        goal=0.85,
+        unit="tokens/s",
+        repeats=repeats,
+        note=size,
+    )
+    yield compare("scoring with SDPA against eager attention", bench.score_batch, bench.score_with("eager"), **scoring)
+    if device.type == "cuda" and importlib.util.find_spec("flash_attn") is not None:
+        flash = bench.score_with("flash_attention_2")
+        yield compare("scoring with flash attention against SDPA", flash, bench.score_batch, **scoring)
 
 
 def measure_formulas(device: Any, dtype: Any, sizes: Sizes, repeats: int) -> Iterator[Measurement]:

@@ -117,7 +117,7 @@ def test_the_page_computes_the_same():
 
 
 def test_a_prediction_by_hand():
-    # 4 times the parameters: 4 times the operations, and, with a cache of twice the layers and width, 4 times its bytes.
+    # 4 times the parameters are 4 times the operations; twice the layers and the width are 4 times the cache.
     small, large = Stages(10**6, 4, 0.5, 0.01), Stages(4 * 10**6, 4, 1.6, 0.05)
     lengths = {"prompt_tokens": 100, "new_tokens": 10}
     prompt, token = predict(small, large, Shape(64, 8), Shape(32, 4), **lengths)

@@ -6,7 +6,7 @@ from benchmarks.reporting.machine import describe_machine, read_cpu
 
 
 def test_the_first_core_counts_and_sets_are_in_order():
-    info = "processor: 0\nmodel name\t: X\nflags\t: amx_bf16 avx2 sse avx512f\n\nprocessor: 1\nmodel name: Y\nflags: neon\n"
+    info = "processor: 0\nmodel name\t: X\nflags\t: amx_bf16 avx2 sse avx512f\n\nmodel name: Y\nflags: neon\n"
     assert read_cpu(info) == ("X", ("avx2", "avx512f", "amx_bf16"))
 
 
