@@ -215,7 +215,7 @@ def measure_pair(device: Any, dtype: Any, sizes: Sizes, repeats: int) -> Iterato
 def measure_formulas(device: Any, dtype: Any, sizes: Sizes, repeats: int) -> Iterator[Measurement]:
     """Hold what `benchmarks/cost/model.py` says of the model against what it takes, from one of half its width."""
     small_shape = Shape(sizes.shape.hidden // 2, sizes.shape.layers, sizes.shape.vocabulary)
-    lengths = {"prompt_tokens": sizes.length, "new_tokens": 8}
+    lengths: dict[str, Any] = {"prompt_tokens": sizes.length, "new_tokens": 8}
     small, large = (
         measure_stages(shape, **lengths, repeats=repeats, device=device, dtype=dtype)
         for shape in (small_shape, sizes.shape)
