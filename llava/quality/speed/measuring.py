@@ -30,6 +30,8 @@ MOST_AUROC_LOST = 0.002
 """So much AUROC may a way cost that is recommended."""
 LEAST_GAIN = 1.05
 """A way must be so many times as fast as single precision to be worth a flag; less is noise."""
+HOPELESS = 2.0
+"""What takes so many times as long as single precision is not timed again."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def _load(detector: str, candidate: Candidate, base: str | None) -> HarmDetector
 def _time_both(
     one: HarmDetector, other: HarmDetector, sample: Sample, repeats: int, clock: Callable[[], float]
 ) -> tuple[float, float]:
-    """Return the median seconds for an answer of both, timed in turn."""
+    """Return the median seconds for an answer of both, timed in turn until it is clear."""
     seconds: list[list[float]] = [[], []]
     for detector in (one, other):
         detector.score(sample.responses[-2:], sample.prompts[-2:])  # the first pass is slower than others
@@ -232,4 +234,6 @@ def _time_both(
             start = clock()
             detector.score(sample.responses, sample.prompts)
             values.append((clock() - start) / len(sample.responses))
+        if seconds[0][-1] > HOPELESS * seconds[1][-1]:
+            break
     return statistics.median(seconds[0]), statistics.median(seconds[1])

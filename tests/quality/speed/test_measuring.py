@@ -67,11 +67,13 @@ def test_what_is_faster_has_its_scores_compared(tiny_detector):
 
 
 def test_what_is_slower_is_not(tiny_detector):
-    seconds = iter([1.0, 1.0, 4.0, 1.0])
+    # Three repeats of the yardstick with itself; of what takes four times as long one is enough.
+    seconds = iter([1.0] * 6 + [4.0, 1.0])
     _, second = measure_candidates(
-        str(tiny_detector), [PLAIN, HALF], read_sample(1), repeats=1, timed=4, clock=clock_of(seconds)
+        str(tiny_detector), [PLAIN, HALF], read_sample(1), repeats=3, timed=4, clock=clock_of(seconds)
     )
     assert second.gain == 0.25
+    assert next(seconds, None) is None
     assert second.largest_change is None
     assert not second.is_worth_it
 
