@@ -21,6 +21,9 @@ from benchmarks.measurement import Measurement, compare
 HELP_SECONDS, IMPORT_SECONDS = 0.5, 0.1
 """What `mllm-protector --help` and `import llava` may take."""
 LIBRARIES_GOAL = 5.0
+WALL, PROCESSOR = "wall", "processor"
+CLOCKS = (WALL, PROCESSOR)
+"""Which seconds count: processor time where the machine is busy with other things, all threads together."""
 TEXTS = ("How is bread made?", "Mix flour, water, salt and yeast, wait, and bake it.")
 HELP = "from llava.cli import run; run()"
 IMPORT = "import llava"
@@ -54,7 +57,7 @@ class Process(NamedTuple):
     """What a process took."""
 
     seconds: float
-    """From its start to its end."""
+    """From its start to its end, or what its threads computed."""
     output: str
     """What it printed."""
 
@@ -62,16 +65,17 @@ class Process(NamedTuple):
 def add_arguments(parser: argparse._ArgumentGroup) -> None:
     """Add the options that set the repeats and the detector."""
     parser.add_argument("--startup-repeats", type=int, default=5, help="how often each side is measured [5]")
+    parser.add_argument("--startup-clock", choices=CLOCKS, default=WALL, help="seconds that count [wall]")
     parser.add_argument("--startup-detector", default="embedded", help="detector that starts [embedded]")
 
 
 def measure(options: argparse.Namespace) -> Iterator[Measurement]:
     """Measure commands and imports, then the detector's first score and its memory."""
-    repeats = options.startup_repeats
+    repeats, clock = options.startup_repeats, options.startup_clock
     run_python(HELP, "--help")  # writes the byte code of a fresh checkout
     yield compare(
         "`mllm-protector --help` against the 0.5 s that it may take",
-        lambda repeat: run_python(HELP, "--help").seconds,
+        lambda repeat: run_python(HELP, "--help", clock=clock).seconds,
         lambda repeat: HELP_SECONDS,
         goal=1.0,
         unit="s",
@@ -80,8 +84,8 @@ def measure(options: argparse.Namespace) -> Iterator[Measurement]:
     )
     yield compare(
         "`mllm-protector --help` against importing torch and transformers",
-        lambda repeat: run_python(HELP, "--help").seconds,
-        lambda repeat: run_python(LIBRARIES).seconds,
+        lambda repeat: run_python(HELP, "--help", clock=clock).seconds,
+        lambda repeat: run_python(LIBRARIES, clock=clock).seconds,
         goal=LIBRARIES_GOAL,
         unit="s",
         repeats=repeats,
@@ -89,17 +93,17 @@ def measure(options: argparse.Namespace) -> Iterator[Measurement]:
     )
     yield compare(
         "`import llava` against the 0.1 s that it may take",
-        lambda repeat: time_import(),
+        lambda repeat: time_import(clock),
         lambda repeat: IMPORT_SECONDS,
         goal=1.0,
         unit="s",
         repeats=repeats,
         lower_is_better=True,
     )
-    yield from measure_detector(options.startup_detector, repeats)
+    yield from measure_detector(options.startup_detector, repeats, clock)
 
 
-def measure_detector(detector: str, repeats: int) -> Iterator[Measurement]:
+def measure_detector(detector: str, repeats: int, clock: str = WALL) -> Iterator[Measurement]:
     """Measure process start to first score, and the most memory held on the way."""
     from llava.protector.checkpoints import open_checkpoint
 
@@ -108,7 +112,7 @@ def measure_detector(detector: str, repeats: int) -> Iterator[Measurement]:
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}
 
     def start(side: str, script: str, *arguments: str) -> float:
-        process = run_python(script + PEAK, *arguments)
+        process = run_python(script + PEAK, *arguments, clock=clock)
         seconds[side].append(process.seconds)
         return int(process.output.split()[-1]) / 2**20
 
@@ -133,24 +137,38 @@ def measure_detector(detector: str, repeats: int) -> Iterator[Measurement]:
     yield memory
 
 
-def run_python(script: str, *arguments: str) -> Process:
+def run_python(script: str, *arguments: str, clock: str = WALL) -> Process:
     """Run a script in a new interpreter.
+
+    Args:
+        script: What it runs.
+        arguments: What the script finds in `sys.argv`.
+        clock: Which seconds are counted.
 
     Raises:
         RuntimeError: When it fails, with the end of what it said.
     """
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    start = time.perf_counter()
+    start = read_clock(clock)
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=environment, check=False
     )
-    seconds = time.perf_counter() - start
+    seconds = read_clock(clock) - start
     if done.returncode != 0:
         raise RuntimeError(f"a fresh process failed: {' '.join(done.stderr.split())[-300:]}")
     return Process(seconds, done.stdout)
 
 
-def time_import() -> float:
+def read_clock(clock: str) -> float:
+    """Return the seconds of a clock: those of the wall, or those that ended child processes have computed."""
+    if clock == WALL:
+        return time.perf_counter()
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def time_import(clock: str = WALL) -> float:
     """Return the seconds that `import llava` adds to a process that imports nothing."""
-    script = f"import time; start = time.perf_counter(); {IMPORT}; print(time.perf_counter() - start)"
+    name = "perf_counter" if clock == WALL else "process_time"
+    script = f"from time import {name}; start = {name}(); {IMPORT}; print({name}() - start)"
     return float(run_python(script).output)

@@ -108,10 +108,11 @@ def draw_ratios(rows: Sequence[Measurement], machine: Machine, path: Path) -> No
     figure = Figure(figsize=(INCHES, 1.2 + INCHES_A_BAR * len(shown)), dpi=DOTS, layout="constrained")
     axes = figure.add_subplot(xscale="log")
     for place, (row, ratio) in enumerate(shown):
-        axes.barh(place, ratio, color=HOLDS if ratio >= row.goal else FAILS, height=0.65)
+        axes.barh(place, ratio - 1.0, left=1.0, color=HOLDS if ratio >= row.goal else FAILS, height=0.65)
         axes.text(ratio, place, f" {ratio:.3g}", va="center", fontsize=7)
         if row.goal:
             axes.plot([row.goal, row.goal], [place - 0.4, place + 0.4], color="black", linewidth=1.2)
+    axes.margins(x=0.12)
     axes.set_yticks(range(len(shown)), [row.name for row, _ in shown], fontsize=7)
     axes.invert_yaxis()
     axes.axvline(1.0, color="0.6", linewidth=0.8, linestyle="--")

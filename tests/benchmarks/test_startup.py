@@ -25,6 +25,13 @@ def test_it_measures_commands_imports_and_the_detector(tiny_detector):
     assert memory.ours > 100  # an interpreter with torch holds more
 
 
+def test_processor_time_leaves_waiting_out():
+    waiting = "import time; time.sleep(1.0)"
+    assert startup.run_python(waiting).seconds > 1.0
+    assert startup.run_python(waiting, clock="processor").seconds < 1.0
+    assert startup.time_import("processor") > 0
+
+
 def test_a_process_that_fails_is_no_figure():
     with pytest.raises(RuntimeError, match="no such thing"):
         startup.run_python("raise ValueError('no such thing')")
