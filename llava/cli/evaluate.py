@@ -22,6 +22,7 @@ from llava.cli.options import (
     OptionalDetoxifier,
     RequestTimeout,
     RunFolder,
+    ShareBackbone,
     StateHead,
     Threshold,
     TrustRemoteCode,
@@ -39,6 +40,7 @@ def generate(
     detoxifier: OptionalDetoxifier = None,
     detector_base: DetectorBase = None,
     detoxifier_base: DetoxifierBase = None,
+    share_backbone: ShareBackbone = None,
     threshold: Threshold = None,
     state_head: StateHead = None,
     trim: Annotated[

@@ -32,6 +32,13 @@ DetectorBase = Annotated[str | None, typer.Option(help="Base model of the detect
 DetoxifierBase = Annotated[
     str | None, typer.Option(help="Base model of the detoxifier's adapter [the one that it names].")
 ]
+ShareBackbone = Annotated[
+    bool | None,
+    typer.Option(
+        "--share-backbone/--no-share-backbone",
+        help="Let detector and detoxifier use the weights of the model's own language model [where it is their base].",
+    ),
+]
 Threshold = Annotated[float | None, typer.Option(help="Harm score from which a response is flagged [detector's own].")]
 Device = Annotated[str | None, typer.Option(help="Torch device, e.g. cpu or cuda:1 [detected].")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]

@@ -40,7 +40,7 @@ class Answerer:
         """
         self.settings = settings
         self.model: MultimodalModel | EndpointModel = load_model(settings, device)
-        self.on_texts: Protector | None = load_protector(settings, device)
+        self.on_texts: Protector | None = load_protector(settings, device, self.model)
         self.on_states: StateProtector | None = load_on_states(settings, self.model, self.on_texts)
 
     @property
@@ -159,18 +159,29 @@ def load_model(settings: GenerationSettings, device: str | None) -> MultimodalMo
     return load_mllm(settings.model, settings, device=device)
 
 
-def load_protector(settings: GenerationSettings, device: str | None) -> Protector | None:
-    """Load the detector of a run, and the detoxifier where it has one; None for a run without a guard."""
+def load_protector(
+    settings: GenerationSettings, device: str | None, model: MultimodalModel | EndpointModel
+) -> Protector | None:
+    """Load the detector of a run, and the detoxifier where it has one; None for a run without a guard.
+
+    Args:
+        settings: Settings of the run.
+        device: Device of this process.
+        model: The model, whose language model both may share.
+    """
     if settings.detector is None:
         return None
+    from llava.model.backbone import offer_backbone
     from llava.protector.detoxifier import Detoxifier
     from llava.protector.guard import build_guard
     from llava.protector.protector import Protector
 
-    guard = build_guard(settings.detector, settings.part_options("detector", device))
+    backbone = offer_backbone(model, settings.share_backbone)
+    guard = build_guard(settings.detector, settings.part_options("detector", device), backbone=backbone)
     writer = None
     if settings.detoxifier is not None:
-        writer = Detoxifier.from_pretrained(settings.detoxifier, settings.part_options("detoxifier", device))
+        options = settings.part_options("detoxifier", device)
+        writer = Detoxifier.from_pretrained(settings.detoxifier, options, backbone=backbone)
     return Protector(guard, writer, settings.threshold, trim=settings.trim is not False)
 
 

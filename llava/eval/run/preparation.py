@@ -18,7 +18,14 @@ from llava.eval.run.environment import (
     describe_versions,
     measure_weights,
 )
-from llava.eval.run.fingerprint import build_fingerprint, check_same_run, read_run, resolve_stored, resolve_trim
+from llava.eval.run.fingerprint import (
+    build_fingerprint,
+    check_same_run,
+    read_run,
+    resolve_sharing,
+    resolve_stored,
+    resolve_trim,
+)
 from llava.eval.run.planning import Batch, check_texts, plan_batches
 from llava.eval.run.records import read_rows
 from llava.eval.run.settings import AUTO, GenerationSettings
@@ -74,7 +81,8 @@ def prepare_run(settings: GenerationSettings) -> Plan:
     check_texts(benchmark.questions)
     settled = replace(settings, num_processes=count_processes(settings))
     if settings.detector is not None:
-        settled = replace(settled, trim=resolve_trim(settings, previous))
+        sharing = resolve_sharing(settings, previous)
+        settled = replace(settled, trim=resolve_trim(settings, previous), share_backbone=sharing)
     resolved = replace(
         settled,
         batch_size=resolve_batch_size(settled, previous, device, checkpoints["model"]),

@@ -50,6 +50,9 @@ class GenerationSettings(LoadOptions):
     trim: bool | None = None
     """Whether the harmful sentences of a response are cut out before it is rewritten as a whole; None does what the run
     began with, and trims in a new one."""
+    share_backbone: bool | None = None
+    """Whether detector and detoxifier use the weights of the model's own language model, which must be their base; None
+    does what the run began with, and in a new one lets them where that is so and the weights are not quantised."""
     limit: int | None = None
     """Ask at most so many questions."""
     image_types: tuple[str, ...] | None = None
@@ -88,7 +91,7 @@ class GenerationSettings(LoadOptions):
         for name in ("image_types", "scenarios"):
             if getattr(self, name) == ():
                 raise InputError(f"{flag(name)} names nothing; give at least one or leave it out")
-        for name in ("detoxifier", "threshold", "trim", "detector_base", "detoxifier_base"):
+        for name in ("detoxifier", "threshold", "trim", "detector_base", "detoxifier_base", "share_backbone"):
             guarded = self.detector or (self.state_head and name == "threshold")
             if getattr(self, name) is not None and not guarded:
                 raise InputError(f"{flag(name)} does nothing without a detector; add --detector")
@@ -96,7 +99,7 @@ class GenerationSettings(LoadOptions):
             raise InputError("--detoxifier-base does nothing without a detoxifier; add --detoxifier")
         for name in (
             *("load_in_8bit", "load_in_4bit", "attn_implementation", "trust_remote_code"),
-            *("base", "vision_tower", "state_head"),
+            *("base", "vision_tower", "share_backbone", "state_head"),
         ):
             if self.endpoint is not None and getattr(self, name):
                 raise InputError(f"{flag(name)} does nothing with --endpoint; set it where the server is started")

@@ -54,13 +54,15 @@ class MultimodalModel:
         name: Path or hub id as the user gave it.
         notes: Plain sentences that a reader of results must know, e.g. that the vision tower is untrained.
         defaults: Decoding defaults of every answer: the checkpoint's special tokens, and greedy.
+        source: Folder or hub id whose weights it has as they are; None where an adapter has changed them.
     """
 
-    def __init__(self, model: Any, processor: Any, *, name: str, notes: Sequence[str] = ()):
+    def __init__(self, model: Any, processor: Any, *, name: str, notes: Sequence[str] = (), source: str | None = None):
         self.model = model.eval()
         self.processor = processor
         self.name = name
         self.notes = list(notes)
+        self.source = source
         self._prepare_tokenizer()
         self._reserved = reserved_tokens(processor)
         # The checkpoint's sampling defaults (temperature, repetition penalty, beams) would leak into every call.

@@ -47,6 +47,22 @@ def test_a_batch_that_does_not_fit_is_cut_in_halves(tmp_path, tiny_llava):
     assert [record.response for record in records] == expected
 
 
+def test_the_guard_stands_on_the_models_weights_where_it_can(tmp_path, tiny_whole, tiny_llava, tiny_detector):
+    """Unless told otherwise; told that it must, it fails where the base is another."""
+    shared = build_answerer(tmp_path, tiny_whole, detector=str(tiny_detector))
+    apart = build_answerer(tmp_path, tiny_whole, detector=str(tiny_detector), share_backbone=False)
+    other = build_answerer(tmp_path, tiny_llava, detector=str(tiny_detector))
+    for answerer, is_shared in ((shared, True), (apart, False), (other, False)):
+        weights = answerer.model.model.get_input_embeddings().weight
+        own = answerer.protector.detector.classifier.get_input_embeddings().weight
+        assert (weights.data_ptr() == own.data_ptr()) is is_shared
+    for one, two in zip(shared.answer(QUESTIONS), apart.answer(QUESTIONS), strict=True):
+        assert one.response == two.response
+        assert one.guard.harm_score == pytest.approx(two.guard.harm_score, abs=1e-5)
+    with pytest.raises(InputError, match="cannot share the model in memory: its base is not the language model of"):
+        build_answerer(tmp_path, tiny_llava, detector=str(tiny_detector), share_backbone=True)
+
+
 def test_a_single_row_that_does_not_fit_is_an_input_error(tmp_path, tiny_llava):
     answerer = build_answerer(tmp_path, tiny_llava)
     limit_rows(answerer, 0)
