@@ -118,8 +118,8 @@ class MultimodalModel:
         Raises:
             InputError: When lengths differ, a limit is out of range, or a prompt does not fit into the context.
         """
-        answers = self.trace(prompts, images, None, max_new_tokens=max_new_tokens, temperature=temperature, seeds=seeds)
-        return [answer.text for answer in answers]
+        options: Any = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seeds": seeds}
+        return [answer.text for answer in self.trace(prompts, images, None, **options)]
 
     @torch.inference_mode()
     def trace(
@@ -138,9 +138,9 @@ class MultimodalModel:
             prompts: As `generate`.
             images: As `generate`.
             projection: What is kept of a state; None keeps nothing.
-            max_new_tokens: As `generate`.
-            temperature: As `generate`.
-            seeds: As `generate`.
+            max_new_tokens: As `generate`, like the two below.
+            temperature: As there.
+            seeds: As there.
 
         Returns:
             B answers in the order of the prompts; their texts are those of `generate`.
@@ -174,12 +174,11 @@ class MultimodalModel:
 
     def render(self, prompts: Sequence[str], *, has_image: bool) -> list[str]:
         """Return what the model reads of each prompt, up to where its answer begins; special tokens are defused."""
-        kind = self.model.config.model_type
-        texts = map(self.defuse, prompts)
-        return [render_prompt(self.processor, text, has_image=has_image, model_type=kind) for text in texts]
+        options: Any = {"has_image": has_image, "model_type": self.model.config.model_type}
+        return [render_prompt(self.processor, self.defuse(prompt), **options) for prompt in prompts]
 
     def defuse(self, text: str) -> str:
-        """Return a text whose special tokens are no longer any, see `prompts.neutralise`."""
+        """Return a text without special tokens, see `prompts.neutralise`."""
         return neutralise(text, self._reserved)
 
     def encode_texts(self, texts: list[str], images: Sequence[Image | None] | None) -> dict[str, torch.Tensor]:
@@ -226,8 +225,7 @@ class MultimodalModel:
         if trace is None:
             return [TracedAnswer(self._decode(row)) for row in rows]
         # What ends with a stop text is not read to its last token, which is none of the answer's.
-        spare = 1 if self.stop_strings else 0
-        kept = [trace.of_tokens(place, self._count(row), spare) for place, row in enumerate(rows)]
+        kept = [trace.of_tokens(i, self._count(row), spare=bool(self.stop_strings)) for i, row in enumerate(rows)]
         return [TracedAnswer(self._decode(row), values) for row, values in zip(rows, kept, strict=True)]
 
     def _room(self, lengths: torch.Tensor, max_new_tokens: int) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Measure the shipped head on states and write its card: python scripts/evaluate_state_head.py --data DIR
 
 DIR holds the files that the detector's card names. The detector's scores are those beside it (held_out_scores.json).
-Ten minutes on one idle core; scores are kept in WORK, so an interrupted run goes on.
+Two minutes on one idle core; scores are kept in WORK, so an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -96,10 +96,7 @@ def score_rows(head: Any, model: Any, rows: Sequence[KeyedRow], path: Path) -> l
 
     path.parent.mkdir(parents=True, exist_ok=True)
     known: dict[str, float] = read_json(path, "scores") if path.is_file() else {}
-    left = sorted(
-        {name_row(keyed): keyed.row for keyed in rows if name_row(keyed) not in known}.items(),
-        key=lambda item: len(item[1].prompt) + len(item[1].response),
-    )
+    left = list({name_row(keyed): keyed.row for keyed in rows if name_row(keyed) not in known}.items())
     for start in range(0, len(left), CHUNK):
         part = left[start : start + CHUNK]
         found = head.score(model, [row.prompt for _, row in part], [row.response for _, row in part], batch_size=32)

@@ -9,19 +9,19 @@ from llava.quality.detector_groups import JAILJUDGE, hash_row, read_groups
 from llava.quality.detector_rows import JAILBREAKBENCH, MSTS, VICUNA, KeyedRow
 
 MEASURED: dict[tuple[str, bool], int] = {
-    (JAILBREAKBENCH, True): 70,
-    (JAILBREAKBENCH, False): 50,
-    (MSTS, False): 60,
-    (VICUNA, False): 12,
-    ("alpaca_eval", False): 20,
-    ("t0_short", False): 40,
-    ("coco_captions", False): 40,
-    ("scienceqa_llava", False): 12,
-    ("made_answers", False): 60,
-    ("made_harm", True): 60,
-    ("made_harm", False): 60,
-    (JAILJUDGE, True): 20,
-    (JAILJUDGE, False): 30,
+    (JAILBREAKBENCH, True): 40,
+    (JAILBREAKBENCH, False): 30,
+    (MSTS, False): 30,
+    (VICUNA, False): 8,
+    ("alpaca_eval", False): 10,
+    ("t0_short", False): 25,
+    ("coco_captions", False): 30,
+    ("scienceqa_llava", False): 8,
+    ("made_answers", False): 50,
+    ("made_harm", True): 50,
+    ("made_harm", False): 50,
+    (JAILJUDGE, True): 12,
+    (JAILJUDGE, False): 15,
 }
 """How many of a (group, label) are measured; of one that is not named, all."""
 
