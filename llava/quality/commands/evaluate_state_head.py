@@ -10,13 +10,16 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llava.places import check_output_folder
 from llava.process import report_errors
 from llava.quality.detector_rows import KeyedRow
 
-CHUNK = 64
+if TYPE_CHECKING:
+    from llava.protector.states.head import StateHead
+
+CHUNK = 32
 """Rows between two marks of progress."""
 
 
@@ -35,7 +38,6 @@ def measure(data: Path, folder: Path | None, work: Path, timing: Path | None) ->
     """Measure the head, write its card and print where it lies."""
     from llava.files import read_json
     from llava.model.embedded.stack import ASSETS, EMBEDDED
-    from llava.model.loading import load_mllm
     from llava.protector.config import ProtectorConfig
     from llava.protector.states.cascade import find_cascade
     from llava.protector.states.finding import SHIPPED
@@ -51,9 +53,7 @@ def measure(data: Path, folder: Path | None, work: Path, timing: Path | None) ->
     head = StateHead.from_pretrained(place)
     cascade = find_cascade(head, EMBEDDED, "")
     rows = choose_measured(data)
-    model = load_mllm(EMBEDDED, dtype="float32")
-    head.check(model)
-    states = score_rows(head, model, rows, work / f"{head.key}.json")
+    states = score_rows(head, rows, work / f"{head.key}.json")
     known = read_json(ASSETS / "detector" / SCORES_NAME, "scores of the detector")
     detector = ProtectorConfig.load(ASSETS / "detector", "detector")
     figures = {
@@ -89,20 +89,29 @@ def read_timing(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def score_rows(head: Any, model: Any, rows: Sequence[KeyedRow], path: Path) -> list[float]:
-    """Return the head's score of each row; those that are in a file of scores already are not computed again."""
+def score_rows(head: StateHead, rows: Sequence[KeyedRow], path: Path) -> list[float]:
+    """Return the head's score of each row; those that are in a file of scores already are not computed again.
+
+    They come in the order of their hashes, which is that in which fewer of them would be chosen.
+    """
     from llava.files import read_json, write_json
-    from llava.quality.detector_groups import name_row
+    from llava.model.embedded.stack import EMBEDDED
+    from llava.model.loading import load_mllm
+    from llava.quality.detector_groups import hash_row, name_row
 
     path.parent.mkdir(parents=True, exist_ok=True)
     known: dict[str, float] = read_json(path, "scores") if path.is_file() else {}
-    left = list({name_row(keyed): keyed.row for keyed in rows if name_row(keyed) not in known}.items())
-    for start in range(0, len(left), CHUNK):
-        part = left[start : start + CHUNK]
-        found = head.score(model, [row.prompt for _, row in part], [row.response for _, row in part], batch_size=32)
-        known |= {name: score for (name, _), score in zip(part, found, strict=True)}
-        write_json(path, known)
-        print(f"{start + len(part)} of {len(left)} rows scored", flush=True)
+    left = [keyed for keyed in sorted(rows, key=hash_row) if name_row(keyed) not in known]
+    if left:
+        model = load_mllm(EMBEDDED, dtype="float32")
+        head.check(model)
+        for start in range(0, len(left), CHUNK):
+            part = left[start : start + CHUNK]
+            prompts, responses = [keyed.row.prompt for keyed in part], [keyed.row.response for keyed in part]
+            found = head.score(model, prompts, responses, batch_size=CHUNK)
+            known |= {name_row(keyed): score for keyed, score in zip(part, found, strict=True)}
+            write_json(path, known)
+            print(f"{start + len(part)} of {len(left)} rows scored", flush=True)
     return [known[name_row(keyed)] for keyed in rows]
 
 
