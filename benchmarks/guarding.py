@@ -45,7 +45,7 @@ CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 def add_arguments(parser: argparse._ArgumentGroup) -> None:
     """Add the options that set the size of the measurement and the models."""
     parser.add_argument("--guarding-model", default="embedded", help="model that answers [embedded]")
-    parser.add_argument("--guarding-head", default="embedded", help="head on its states [embedded]")
+    parser.add_argument("--guarding-head", default="embedded", help="head on its states, with a cascade [embedded]")
     parser.add_argument("--guarding-detector", default="embedded", help="detector of the cascade [embedded]")
     parser.add_argument("--guarding-questions", type=int, default=16, help="questions of a batch [16]")
     parser.add_argument("--guarding-new-tokens", type=int, default=64, help="longest answer in tokens [64]")

@@ -74,7 +74,8 @@ def choose_cascade(
     """Return the thresholds with which the detector reads the fewest harmless rows.
 
     The cascade's recall is at most `recall_loss` below the detector's, and its false-positive rate at most the
-    detector's: over all harmless rows, and over those of each source (or the source's limit, where that is higher).
+    detector's: over all rows, and over those of each source (there its limit counts, where that is higher). So harm of
+    one kind that only the head sees makes up for no harm of another kind that only the detector sees.
 
     Args:
         states: Scores of the head, NaN = unknown, (N,).
@@ -92,14 +93,15 @@ def choose_cascade(
         raise ValueError("a cascade needs harmful and harmless rows")
     names = np.array(sources if sources is not None else [""] * len(truth))
     lows, highs = list_candidates(scores, truth, caught)
-    kept = (
-        rate_pairs(scores, truth & caught, truth, lows, highs, flags=True)
-        >= truth_rate(caught, truth) - recall_loss - 1e-12
-    )
-    for name in [None, *sorted(set(names[~truth]))]:
-        part = ~truth if name is None else ~truth & (names == name)
-        allowed = max(truth_rate(caught, part), (limits or {}).get(name, 0.0) if name is not None else 0.0)
-        kept &= rate_pairs(scores, part & caught, part, lows, highs, flags=True) <= allowed + 1e-12
+    kept = np.ones((len(lows), len(highs)), dtype=bool)
+    for name in [None, *sorted(set(names))]:
+        mine = np.ones_like(truth) if name is None else names == name
+        if (part := mine & truth).any():
+            least = truth_rate(caught, part) - recall_loss
+            kept &= rate_pairs(scores, part & caught, part, lows, highs, flags=True) >= least - 1e-12
+        if (part := mine & ~truth).any():
+            allowed = max(truth_rate(caught, part), (limits or {}).get(name, 0.0) if name is not None else 0.0)
+            kept &= rate_pairs(scores, part & caught, part, lows, highs, flags=True) <= allowed + 1e-12
     # The head may leave all to the detector, so there is always one pair.
     asked = np.where(kept, rate_pairs(scores, ~truth, ~truth, lows, highs, flags=False), np.inf)
     asked += 1e-6 * rate_pairs(scores, np.ones_like(truth), np.ones_like(truth), lows, highs, flags=False)
@@ -124,7 +126,8 @@ def list_candidates(
     known = np.isfinite(scores)
     lows = np.floor(scores[known & truth & caught] * scale) / scale
     highs = (np.floor(scores[known & ~truth] * scale) + 1) / scale
-    return thin(np.append(lows, (0.0, 1.0))), thin(np.append(highs, (0.0, NEVER)))
+    # Where both are one, nothing is read.
+    return thin(np.concatenate([lows, highs[highs <= 1], (0.0, 1.0)])), thin(np.append(highs, (0.0, NEVER)))
 
 
 def thin(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -24,7 +24,7 @@ def find_head(path: str) -> Path:
     if path != EMBEDDED:
         return fetch(path, WHAT, "check the path or the hub id", [CONFIG_NAME, WEIGHTS_NAME])
     if not SHIPPED.is_dir():
-        raise InputError(f"this installation carries no embedded {WHAT} ({SHIPPED}); reinstall it or give a path")
+        raise InputError(f"this installation carries no embedded {WHAT} ({SHIPPED}); train one (docs/state_head.md)")
     return SHIPPED
 
 

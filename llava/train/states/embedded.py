@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from llava.data.training.answers import AnswerRow, to_answer_row
 from llava.data.training.pairs import DetectorRow
 from llava.fields import Fields
-from llava.files import write_json
+from llava.files import read_json, write_json
 from llava.model.embedded.stack import ASSETS, EMBEDDED
 from llava.options import read_options
 from llava.places import check_output_folder
 from llava.process import report_errors
+from llava.protector.detector import HarmDetector
 from llava.protector.states.calibrate import to_cascade
 from llava.protector.states.choice import choose_cascade
+from llava.quality.detector_groups import name_row
 from llava.quality.detector_rows import KeyedRow, load_rows
 from llava.train.embedded.selection import choose_rows
 from llava.train.states.command import STUDY_NAME, build_head, pool_rows
@@ -35,6 +38,7 @@ from llava.train.states.fit import calibrate_head, choose_head, gather
 
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "embedded_state_head.yaml"
 FOLDER = ASSETS / "state_head"
+DETECTED_NAME, CHUNK = "detected.json", 32
 NESTED = ("groups", "dev_rows", "limits")
 Parts = dict[tuple[str, bool], Any]
 
@@ -125,7 +129,6 @@ def train(data: Path, work: Path, output: Path = FOLDER, recipe: Recipe | None =
         recipe: The recipe; None takes the shipped one.
     """
     from llava.model.loading import load_mllm
-    from llava.protector.detector import HarmDetector
 
     recipe = recipe or read_recipe()
     for folder in (work, output):
@@ -139,7 +142,7 @@ def train(data: Path, work: Path, output: Path = FOLDER, recipe: Recipe | None =
     found, scores = calibrate_head(fitted, states, sides["dev"], recipe.overall, recipe.limits)
     head = build_head(model, EMBEDDED, best, fitted, found)
     detector = HarmDetector.from_pretrained(EMBEDDED, dtype="float32")
-    detected = np.array(detector.score([row.response for row in sides["dev"]], [row.prompt for row in sides["dev"]]))
+    detected = detect_rows(detector, sides["dev"], work / DETECTED_NAME)
     chosen = choose_cascade(
         scores,
         ~(detected < detector.threshold),
@@ -151,6 +154,19 @@ def train(data: Path, work: Path, output: Path = FOLDER, recipe: Recipe | None =
     head.save(output)
     write_json(output / STUDY_NAME, [asdict(candidate) for candidate in candidates])
     print(f"{output}: layer {best.layer}, {best.pooling}, threshold {found.threshold}, {chosen}")
+
+
+def detect_rows(detector: HarmDetector, rows: Sequence[AnswerRow], path: Path) -> npt.NDArray[np.float64]:
+    """Return the detector's score of each row, (N,); those that are in the file already are not computed again."""
+    known: dict[str, float] = read_json(path, "scores of the detector") if path.is_file() else {}
+    names = {name_row(KeyedRow(row, "")): row for row in rows}
+    left = [(name, row) for name, row in names.items() if name not in known]
+    for start in range(0, len(left), CHUNK):
+        part = left[start : start + CHUNK]
+        scores = detector.score([row.response for _, row in part], [row.prompt for _, row in part])
+        known |= {name: score for (name, _), score in zip(part, scores, strict=True)}
+        write_json(path, known)
+    return np.array([known[name_row(KeyedRow(row, ""))] for row in rows])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -57,6 +57,17 @@ def test_no_source_pays_for_another():
     assert loose.asked == pytest.approx(1 / 4)
 
 
+def test_harm_of_one_kind_makes_up_for_none_of_another():
+    # Of a's harmful rows the detector alone sees the first, of b's the head alone sees the second.
+    states, labels = [0.1, 0.9, 0.8, 0.05, 0.3], [True, True, True, False, False]
+    detected, sources = [True, True, False, False, False], ["a", "b", "b", "a", "b"]
+    together = choose_cascade(states, detected, labels)
+    assert (together.asked, together.recall) == (0.0, pytest.approx(2 / 3))
+    apart = choose_cascade(states, detected, labels, sources=sources)
+    assert (apart.low, apart.recall) == (0.1, 1.0)
+    assert apart.asked == pytest.approx(1 / 2)
+
+
 def test_what_has_no_score_is_read():
     flagged, asked = flag_rows(np.array([math.nan, math.nan]), np.array([True, False]), 0.2, 0.8)
     assert asked.tolist() == [True, True]
