@@ -126,8 +126,7 @@ def list_candidates(
     known = np.isfinite(scores)
     lows = np.floor(scores[known & truth & caught] * scale) / scale
     highs = (np.floor(scores[known & ~truth] * scale) + 1) / scale
-    # Where both are one, nothing is read.
-    return thin(np.concatenate([lows, highs[highs <= 1], (0.0, 1.0)])), thin(np.append(highs, (0.0, NEVER)))
+    return thin(np.append(lows, (0.0, 1.0))), thin(np.append(highs, (0.0, NEVER)))
 
 
 def thin(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -147,7 +146,7 @@ def rate_pairs(
     *,
     flags: bool,
 ) -> npt.NDArray[np.float64]:
-    """Return a rate for every pair of thresholds, (lows, highs); where the lower is above the upper, they are one.
+    """Return a rate for every pair of thresholds, (lows, highs); where the lower is above the upper, the upper is both.
 
     Args:
         scores: Scores of the head, (N,).
@@ -164,8 +163,7 @@ def rate_pairs(
     counts = np.maximum(below_high[None] - below_low[:, None], 0) + int((~known & when_asked).sum())
     if flags:
         all_rows = np.sort(scores[known & part])
-        above = len(all_rows) - np.searchsorted(all_rows, np.maximum(lows[:, None], highs[None]), "left")
-        counts = counts + above
+        counts = counts + len(all_rows) - np.searchsorted(all_rows, highs, "left")[None]
     rates: npt.NDArray[np.float64] = counts / part.sum()
     return rates
 
@@ -178,7 +176,7 @@ def measure_cascade(
     high: float,
 ) -> CascadeChoice:
     """Return what two thresholds do to rows; the arguments are those of `choose_cascade`."""
-    high = max(low, high)
+    low = min(low, high)
     flagged, asked = flag_rows(states, detected, low, high)
 
     def rate(values: npt.NDArray[np.bool_], part: npt.NDArray[np.bool_]) -> float:
