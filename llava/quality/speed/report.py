@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from llava.quality.speed.measuring import LEAST_GAIN, MOST_AUROC_LOST, Figures, Sample, recommend
@@ -41,6 +43,18 @@ def render_advice(figures: Sequence[Figures]) -> str:
     )
 
 
+@contextmanager
+def quiet_bitsandbytes() -> Iterator[None]:
+    """Hold back the line that bitsandbytes logs for each product of single-precision states."""
+    logger = logging.getLogger("bitsandbytes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def run_benchmark(detector: str, base: str | None = None, device: str | None = None) -> int:
     """Measure a detector in every way that this device offers, and print the table and the advice.
 
@@ -63,9 +77,10 @@ def run_benchmark(detector: str, base: str | None = None, device: str | None = N
     console = build_console()
     place, sample = pick_device(device), read_sample()
     figures = []
-    for each in measure_candidates(detector, list_candidates(place), sample, base=base):
-        figures.append(each)
-        console.print(f"measured {each.candidate.name}", style="dim")
+    with quiet_bitsandbytes():
+        for each in measure_candidates(detector, list_candidates(place), sample, base=base):
+            figures.append(each)
+            console.print(f"measured {each.candidate.name}", style="dim")
     print_table(figures, sample, clean_text(detector), str(place))
     for each in figures:
         if each.trouble:
