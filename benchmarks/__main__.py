@@ -20,6 +20,7 @@ BENCHMARKS = {
     "training": "benchmarks.training",
     "rewriting": "benchmarks.rewriting",
     "streaming": "benchmarks.streaming",
+    "detection": "benchmarks.detection",
 }
 """Name → module with `add_arguments` and `measure`; a new benchmark is a module and a line here."""
 
