@@ -44,13 +44,13 @@ def write_rows(path: str | Path, read: Callable[[], Iterator[Row]]) -> None:
 def write_csv(path: str | Path, read: Callable[[], Iterator[Row]]) -> None:
     """Write rows as CSV: a column for every name that any of them has, in the order in which they come."""
     columns = list(dict.fromkeys(name for row in read() for name in row))
-    with replace_file(path) as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
+    with replace_file(path) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         for row in read():
             writer.writerow([render_cell(row.get(name)) for name in columns])
-        text.flush()
-        text.detach()
+        text.detach()  # writes what is left; the file is closed by who opened it
 
 
 def render_cell(value: Any) -> str:
