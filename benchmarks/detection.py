@@ -3,15 +3,17 @@
 Both sides score the same responses with the same network, device, dtype and number of threads, and their scores are
 compared. Loading is not part of either time; preparing the texts is part of both. The answers have uneven lengths, as
 real ones have. In one measurement each question has several answers, as where models or samples are compared; in the
-other each has one.
+other each has one. Then `mllm-protector detect` on a file of such rows: two processes against one, one thread each.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from benchmarks.measurement import Measurement, compare
@@ -19,6 +21,7 @@ from benchmarks.training import WORDS
 from llava.errors import InputError
 
 GOAL = 3.0
+PROCESSES_GOAL = 1.8
 TOLERANCE = 1e-5
 """How far the scores of both sides may differ in single precision."""
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
@@ -32,6 +35,7 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
     parser.add_argument("--detection-detector", default="embedded", help="detector of both sides [embedded]")
     parser.add_argument("--detection-dtype", default="float32", help="floating-point type of both sides [float32]")
     parser.add_argument("--detection-threads", type=int, nargs="+", default=[1, 2], help="CPU threads, in turn [1 2]")
+    parser.add_argument("--detection-file-rows", type=int, default=512, help="rows of the file for two processes [512]")
     parser.add_argument("--detection-repeats", type=int, default=3, help="how often each side is measured [3]")
     parser.add_argument("--detection-clock", choices=sorted(CLOCKS), default="wall", help="seconds that count [wall]")
 
@@ -59,6 +63,40 @@ def measure(options: argparse.Namespace) -> Iterator[Measurement]:
                     unit="responses/s",
                     repeats=options.detection_repeats,
                 )
+    if options.detection_file_rows:
+        yield measure_processes(options)
+
+
+def measure_processes(options: argparse.Namespace) -> Measurement:
+    """Measure rows per second of two processes against one."""
+    from llava.eval.detection.runner import run_detection
+    from llava.eval.detection.settings import DetectionSettings
+    from llava.files import write_jsonl
+
+    rows = make_rows(options.detection_file_rows, options.detection_answers)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_jsonl(folder / "in.jsonl", ({"prompt": prompt, "response": response} for prompt, response in rows))
+
+        def run(processes: int) -> float:
+            settings = DetectionSettings(
+                input=folder / "in.jsonl",
+                output=folder / f"out-{processes}.jsonl",
+                detector=options.detection_detector,
+                dtype=options.detection_dtype,
+                num_processes=processes,
+                threads=1,
+            )
+            return len(rows) / run_detection(settings).seconds
+
+        return compare(
+            "detect in two processes against one",
+            lambda repeat: run(2),
+            lambda repeat: run(1),
+            goal=PROCESSES_GOAL,
+            unit="rows/s",
+            repeats=options.detection_repeats,
+        )
 
 
 def make_rows(count: int, answers: int) -> list[tuple[str, str]]:

@@ -11,7 +11,9 @@ from llava.errors import InputError
 def options(*flags):
     parser = argparse.ArgumentParser()
     detection.add_arguments(parser.add_argument_group("detection"))
-    return parser.parse_args(["--detection-repeats", "1", "--detection-threads", "1", *flags])
+    return parser.parse_args(
+        ["--detection-repeats", "1", "--detection-threads", "1", "--detection-file-rows", "0", *flags]
+    )
 
 
 def test_it_measures_both_sides(tiny_detector):
@@ -22,6 +24,16 @@ def test_it_measures_both_sides(tiny_detector):
         "detection against one by one, 1 answer a question, 1 thread",
     ]
     assert all(row["ours"] > 0 and row["baseline"] > 0 and row["goal"] == 3.0 for row in rows)
+
+
+@pytest.mark.slow
+def test_it_measures_two_processes(tiny_detector):
+    flags = ["--detection-detector", str(tiny_detector), "--detection-file-rows", "200"]
+    row = detection.measure_processes(options(*flags)).to_dict()
+    assert row["name"] == "detect in two processes against one"
+    assert row["ours"] > 0
+    assert row["baseline"] > 0
+    assert row["goal"] == 1.8
 
 
 def test_questions_have_as_many_answers_as_asked():

@@ -8,7 +8,7 @@ import logging
 import secrets
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Summary:
     """Rows of the output."""
     flagged: int
     """How many of them are flagged."""
+    seconds: float = field(default=0.0, compare=False)
+    """How long the busiest process scored, in seconds, without loading."""
 
 
 def run_detection(settings: DetectionSettings) -> Summary:
@@ -210,7 +212,7 @@ def finish_launch(job: DetectionJob, chunks: list[Chunk], outcomes: list[Outcome
     write_rows(settings.output, read)
     for path in list_shards(job.folder):
         path.unlink()
-    return Summary(total, flagged)
+    return Summary(total, flagged, max((outcome.work_seconds for outcome in outcomes), default=0.0))
 
 
 def iter_scored(

@@ -35,16 +35,19 @@ def run_worker(job: DetectionJob, rank: int, local_rank: int | None = None) -> O
 def score_chunks(job: DetectionJob, rank: int, local_rank: int, outcome: Outcome) -> None:
     """Go through all chunks, own share first, and score those that nobody has claimed."""
     guard: Guard | None = None
+    loaded = 0.0
     for chunk in order_for_rank(job.pending, rank, job.num_processes):
         if not claim(job.claims, chunk, rank):
             continue
         if guard is None:
             start = time.perf_counter()
             guard = load_guard(job, local_rank)
-            outcome.threshold, outcome.load_seconds = guard.threshold, time.perf_counter() - start
+            loaded = time.perf_counter()
+            outcome.threshold, outcome.load_seconds = guard.threshold, loaded - start
         scores = score_rows(guard, read_chunk(job.folder, chunk))
         append_scores(job.folder, job.launch, rank, chunk, ChunkScores(scores, guard.threshold))
         outcome.records += chunk.rows
+        outcome.work_seconds = time.perf_counter() - loaded
 
 
 def load_guard(job: DetectionJob, local_rank: int) -> Guard:

@@ -127,6 +127,8 @@ class Outcome:
     """The detector's threshold in use."""
     load_seconds: float = 0.0
     """Wall time of loading the models, in seconds."""
+    work_seconds: float = 0.0
+    """Wall time from then on, in seconds; 0 where nobody asks for it."""
 
     def write(self, job: LaunchedJob) -> None:
         """Store the outcome.
@@ -157,4 +159,5 @@ def load_outcome(path: Path) -> Outcome:
         notes=fields.texts("notes"),
         threshold=fields.number("threshold", None, least=0, most=1),
         load_seconds=fields.number("load_seconds", least=0),
+        work_seconds=fields.number("work_seconds", 0.0, least=0),
     )
