@@ -1,4 +1,4 @@
-# The five things one does; CONTRIBUTING.md says more.
+# The things one does; CONTRIBUTING.md says more.
 .PHONY: install format check test docs
 ARGS ?=
 

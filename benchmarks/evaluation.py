@@ -32,64 +32,78 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
 
 def measure(options: argparse.Namespace) -> Iterator[Measurement]:
     """Measure questions per second: generate, detect and, where flagged, detoxify."""
-    from llava.data.benchmarks.loading import load_benchmark
-    from llava.model.embedded.stack import resolve_mllm
-    from llava.model.loading import load_mllm
-    from llava.protector.detector import HarmDetector
-    from llava.protector.detoxifier import Detoxifier
-
-    questions = load_benchmark("sample", limit=options.evaluation_questions).questions
-    dtype = options.evaluation_dtype
-    model = load_mllm(resolve_mllm(options.evaluation_model), dtype=dtype)
-    detector = HarmDetector.from_pretrained(options.evaluation_detector, dtype=dtype)
-    detoxifier = Detoxifier.from_pretrained(options.evaluation_detoxifier, dtype=dtype)
-
-    def ask_one_by_one(repeat: int) -> float:
-        from llava.data.images import open_image
-
-        answers = []
-        start = time.perf_counter()
-        for question in questions:
-            image = open_image(question.image) if question.image else None
-            response = model.generate([question.prompt], [image], max_new_tokens=options.evaluation_new_tokens)[0]
-            harm_score = detector.score([response], [question.prompt])[0]
-            if harm_score >= detector.threshold:
-                response = detoxifier.rewrite(
-                    [question.prompt], [response], max_new_tokens=options.evaluation_new_tokens
-                )[0]
-            answers.append(response)
-        return len(answers) / (time.perf_counter() - start)
-
+    size = options.evaluation_questions
     with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(options, Path(folder))
         yield compare(
             "evaluation throughput",
-            lambda repeat: run_batched(options, Path(folder) / f"run-{repeat}", len(questions)),
-            ask_one_by_one,
+            lambda repeat: bench.run_batched(size),
+            lambda repeat: bench.run_one_by_one(size),
             goal=GOAL,
             unit="questions/s",
             repeats=options.evaluation_repeats,
         )
 
 
-def run_batched(options: argparse.Namespace, output: Path, num_questions: int) -> float:
-    """Return the questions per second of one run in one process, without the time of loading its models."""
-    from llava.eval.run.runner import GenerationSettings, run_generation
+class Bench:
+    """The two ways to ask the same questions; each returns questions per second."""
 
-    size = options.evaluation_batch_size
-    settings = GenerationSettings(
-        model=options.evaluation_model,
-        output=output,
-        benchmark="sample",
-        limit=options.evaluation_questions,
-        detector=options.evaluation_detector,
-        detoxifier=options.evaluation_detoxifier,
-        max_new_tokens=options.evaluation_new_tokens,
-        batch_size=size if size == "auto" else int(size),
-        num_processes=1,
-        dtype=options.evaluation_dtype,
-    )
-    start = time.perf_counter()
-    run_generation(settings)
-    seconds = time.perf_counter() - start
-    launch = json.loads((output / "run.json").read_text())["launches"][-1]
-    return num_questions / (seconds - launch["load_seconds"])
+    def __init__(self, options: argparse.Namespace, folder: Path):
+        """Load the models of the side that asks one by one.
+
+        Args:
+            options: Those of this benchmark.
+            folder: Where runs of the other side are written.
+        """
+        from llava.model.embedded.stack import resolve_mllm
+        from llava.model.loading import load_mllm
+        from llava.protector.detector import HarmDetector
+        from llava.protector.detoxifier import Detoxifier
+
+        self.options = options
+        self.folder = folder
+        self.runs = 0
+        dtype = options.evaluation_dtype
+        self.model = load_mllm(resolve_mllm(options.evaluation_model), dtype=dtype)
+        self.detector = HarmDetector.from_pretrained(options.evaluation_detector, dtype=dtype)
+        self.detoxifier = Detoxifier.from_pretrained(options.evaluation_detoxifier, dtype=dtype)
+
+    def run_one_by_one(self, size: int) -> float:
+        """Ask the first `size` questions one after another."""
+        from llava.data.benchmarks.loading import load_benchmark
+        from llava.data.images import open_image
+
+        questions = load_benchmark("sample", limit=size).questions
+        tokens = self.options.evaluation_new_tokens
+        start = time.perf_counter()
+        for question in questions:
+            image = open_image(question.image) if question.image else None
+            response = self.model.generate([question.prompt], [image], max_new_tokens=tokens)[0]
+            harm_score = self.detector.score([response], [question.prompt])[0]
+            if harm_score >= self.detector.threshold:
+                self.detoxifier.rewrite([question.prompt], [response], max_new_tokens=tokens)
+        return len(questions) / (time.perf_counter() - start)
+
+    def run_batched(self, size: int) -> float:
+        """Ask them in one run in one process, without the time of loading its models."""
+        from llava.eval.run.runner import GenerationSettings, run_generation
+
+        options, batch = self.options, self.options.evaluation_batch_size
+        self.runs += 1
+        settings = GenerationSettings(
+            model=options.evaluation_model,
+            output=self.folder / f"run-{self.runs}",
+            benchmark="sample",
+            limit=size,
+            detector=options.evaluation_detector,
+            detoxifier=options.evaluation_detoxifier,
+            max_new_tokens=options.evaluation_new_tokens,
+            batch_size=batch if batch == "auto" else int(batch),
+            num_processes=1,
+            dtype=options.evaluation_dtype,
+        )
+        start = time.perf_counter()
+        run_generation(settings)
+        seconds = time.perf_counter() - start
+        run = json.loads((Path(settings.output) / "run.json").read_text())
+        return run["fingerprint"]["questions"]["count"] / (seconds - run["launches"][-1]["load_seconds"])

@@ -42,6 +42,7 @@ def measure(options: argparse.Namespace) -> Iterator[Measurement]:
         goal=GOAL,
         unit="rows/s",
         repeats=options.rewriting_repeats,
+        needs="trl",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llava.cli.options import Config
+from llava.cli.options import Config, DetectorBase, Device
 
 
 def quickstart(
@@ -23,8 +23,20 @@ def quickstart(
     run_quickstart(output, num_processes=num_processes, limit=limit, max_new_tokens=max_new_tokens)
 
 
-def doctor() -> None:
+def doctor(
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Time a detector in each way that this device can load it.")
+    ] = False,
+    detector: Annotated[str, typer.Option(help="With --benchmark: 'embedded', a folder or a hub id.")] = "embedded",
+    detector_base: DetectorBase = None,
+    device: Device = None,
+    config: Config = None,
+) -> None:
     """Print versions, devices and dtypes, what is missing, and the command that mends it."""
+    if benchmark:
+        from llava.quality.speed.report import run_benchmark
+
+        raise typer.Exit(run_benchmark(detector, detector_base, device))
     from llava.cli.doctor import examine, print_findings
 
     raise typer.Exit(print_findings(examine()))

@@ -12,6 +12,7 @@ import pytest
 
 from llava.errors import InputError
 from llava.eval.run.world import MESSAGE_BYTES, StoreWorld, World, detect_world, join_world
+from tests.rounds import ROUNDS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -148,12 +149,12 @@ def test_a_lost_store_is_one_line():
 
 
 @pytest.mark.slow
-def test_no_start_of_twenty_ends_in_an_abort(tmp_path):
+def test_no_start_of_many_ends_in_an_abort(tmp_path):
     """Each start ends as a script ends that calls us as a library: through the interpreter's own end."""
     script = tmp_path / "visits.py"
     script.write_text(VISITS)
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script))
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    for _ in range(20):
+    for _ in range(6 * ROUNDS):
         done = subprocess.run(torchrun, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-3000:]

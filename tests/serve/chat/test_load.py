@@ -1,10 +1,15 @@
-"""Many clients at once: nobody gets another's words, nothing unguarded, and nothing is lost."""
+"""Many clients at once: nobody gets another's words, nothing unguarded, and nothing is lost.
+
+`MLLM_PROTECTOR_LOAD_SECONDS` is for how long 64 clients go on asking, `MLLM_PROTECTOR_ROUNDS` how many times as often
+servers are killed (`tests/rounds.py`). With `-s` the tests print what they did.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import random
+import time
 from pathlib import Path
 
 import httpx
@@ -12,6 +17,7 @@ import pytest
 
 from llava import Protector
 from llava.constants import REFUSAL
+from tests.rounds import ROUNDS
 from tests.serve.chat.live import (
     GuardProcess,
     UpstreamProcess,
@@ -23,7 +29,10 @@ from tests.serve.chat.live import (
 
 MOST_GROWTH = 32 << 20
 """Bytes by which a server's memory may grow under load: buffers, and what the allocator keeps."""
-KILLS, GUARD_KILLS = 10, 5
+LOAD_SECONDS = float(os.environ.get("MLLM_PROTECTOR_LOAD_SECONDS", "0"))
+"""Seconds for which many clients go on asking; they ask some turns in any case."""
+TURNS = 6
+KILLS, GUARD_KILLS = 10 * ROUNDS, 5 * ROUNDS
 """A guard takes seconds to start."""
 
 
@@ -36,10 +45,11 @@ def write_text(client: int, draw: random.Random) -> tuple[str, bool]:
     return " ".join(words), harmful
 
 
-async def ask(http: httpx.AsyncClient, client: int, turns: int) -> None:
-    """Ask several times, streaming and not, and check every answer."""
-    draw = random.Random(client)
-    for turn in range(turns):
+async def ask(http: httpx.AsyncClient, client: int, turns: int, until: float = 0.0) -> int:
+    """Ask several times, and on until a time, streaming and not; check every answer, and return how many there were."""
+    draw, turn = random.Random(client), 0
+    while turn < turns or time.monotonic() < until:
+        turn += 1
         text, harmful = write_text(client, draw)
         body = {"model": "echo", "messages": [{"role": "user", "content": text}]}
         tokens = len(text.split())
@@ -61,12 +71,14 @@ async def ask(http: httpx.AsyncClient, client: int, turns: int) -> None:
             assert reason == "content_filter"
         else:
             assert (said, reason) == (text, "stop"), (client, turn)
+    return turn
 
 
-async def ask_all(url: str, clients: int, turns: int) -> None:
-    limits = httpx.Limits(max_connections=clients)
+async def ask_all(url: str, clients: int, turns: int, seconds: float = 0.0) -> int:
+    """Let clients ask at once, each so many turns and for so long; returns how many answers there were."""
+    limits, until = httpx.Limits(max_connections=clients), time.monotonic() + seconds
     async with httpx.AsyncClient(base_url=url, timeout=300, trust_env=False, limits=limits) as http:
-        await asyncio.gather(*(ask(http, client, turns) for client in range(clients)))
+        return sum(await asyncio.gather(*(ask(http, client, turns, until) for client in range(clients))))
 
 
 def test_sixteen_clients_at_once(guarded):
@@ -80,10 +92,14 @@ def test_sixty_four_clients_at_once(upstream, tmp_path):
     """The server is a process of its own; its memory does not grow with what has gone through it."""
     own = GuardProcess(tmp_path, upstream.url)
     try:
-        asyncio.run(ask_all(own.url, 64, 6))
-        before = measure_memory(own.process.pid)
-        asyncio.run(ask_all(own.url, 64, 12))
-        assert measure_memory(own.process.pid) - before < MOST_GROWTH
+        asyncio.run(ask_all(own.url, 64, TURNS))
+        before, begun = measure_memory(own.process.pid), time.monotonic()
+        answers = asyncio.run(ask_all(own.url, 64, 2 * TURNS, LOAD_SECONDS))
+        grown = measure_memory(own.process.pid) - before
+        print(
+            f"{answers} answers in {time.monotonic() - begun:.0f} s; memory {before >> 20} MiB, {grown >> 10} KiB more"
+        )
+        assert grown < MOST_GROWTH
     finally:
         own.kill()
 
@@ -124,6 +140,7 @@ def test_a_guard_that_is_killed_again_and_again(upstream, tmp_path):
 
     for _ in range(GUARD_KILLS):
         asyncio.run(kill_once())
+    print(f"the guard was killed {GUARD_KILLS} times")
     own.kill()
 
 
@@ -157,5 +174,6 @@ def test_an_upstream_that_is_killed_again_and_again(tmp_path):
     with serve_chat(Protector(WordGuard()), before_upstream(own.url)) as live:
         for _ in range(KILLS):
             asyncio.run(kill_once(live.url))
+        print(f"the upstream was killed {KILLS} times")
         assert live.service.open_streams == 0
     own.kill()

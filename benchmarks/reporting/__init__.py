@@ -1,0 +1,1 @@
+"""How figures are shown: lines, a page, a plot, and the machine that they come from."""
