@@ -14,7 +14,9 @@ from llava.model.llava_checkpoints.layers import SLICE, WeightFiles, build_empty
 class Network(nn.Module):
     """One layer of each kind: an embedding, a plain one, one with weights of its own, and a wide output layer."""
 
-    def __init__(self):
+    places: torch.Tensor
+
+    def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(16))
         self.embed = nn.Embedding(50, 16)
