@@ -22,6 +22,9 @@ OptionalDetector = Annotated[
         help="Guard: 'embedded', a folder or hub id, guard:[FORM@]PATH, any(SPEC, SPEC), all, mean; 'none': no guard."
     ),
 ]
+StateHead = Annotated[
+    str | None, typer.Option(help="Head on the model's own states: 'embedded', a folder or a hub id.")
+]
 OptionalDetoxifier = Annotated[
     str | None, typer.Option(help="Detoxifier: 'embedded', a folder or a hub id; 'none': flagged means refused.")
 ]

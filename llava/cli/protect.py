@@ -18,18 +18,27 @@ from llava.cli.options import (
     Dtype,
     In4Bit,
     In8Bit,
+    StateHead,
     Threshold,
     TrustRemoteCode,
 )
 
 
 def detect(
-    input: Annotated[Path, typer.Option(help="Rows with response and, where known, prompt: JSON Lines, JSON or CSV.")],
-    output: Annotated[Path, typer.Option(help="JSONL to write: the rows with harm_score and flagged.")],
+    input: Annotated[
+        Path, typer.Option(help="Rows with response and, where known, prompt: JSON Lines, JSON, CSV or Parquet.")
+    ],
+    output: Annotated[
+        Path, typer.Option(help="Rows with harm_score and flagged: JSON Lines, or .csv, .parquet by its ending.")
+    ],
     detector: Detector = "embedded",
     detector_base: DetectorBase = None,
     threshold: Threshold = None,
-    batch_size: Annotated[int, typer.Option(help="Texts a forward pass.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Full windows a forward pass; of shorter texts more fit.")] = 16,
+    num_processes: Annotated[
+        int | None, typer.Option(help="Processes that share the work [accelerators, or 1].")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of one process [shared evenly].")] = None,
     device: Device = None,
     dtype: Dtype = "auto",
     attn_implementation: Attention = None,
@@ -38,18 +47,25 @@ def detect(
     trust_remote_code: TrustRemoteCode = False,
     config: Config = None,
 ) -> None:
-    """Score responses: adds harm_score (1 = harmful) and flagged to each row."""
+    """Score responses: adds harm_score (1 = harmful) and flagged to each row. Resumes."""
     options = {**locals(), "base": detector_base}
+    from llava.eval.detection.runner import run_detection
+    from llava.eval.detection.settings import DetectionSettings
     from llava.model.options import take_options
-    from llava.places import check_output_file
-    from llava.protector.guard import build_guard
-    from llava.protector.jsonl import detect_rows, read_responses, write_rows
 
-    rows = read_responses(input)
-    check_output_file(output)
-    guard = build_guard(detector, take_options(options), batch_size=batch_size)
-    done = write_rows(output, detect_rows(guard, rows, threshold), len(rows), "detect")
-    typer.echo(f"{output}: {sum(row['flagged'] for row in done)} of {len(done)} responses flagged")
+    found = run_detection(
+        DetectionSettings(
+            **vars(take_options(options)),
+            input=input,
+            output=output,
+            detector=detector,
+            threshold=threshold,
+            batch_size=batch_size,
+            num_processes=num_processes,
+            threads=threads,
+        )
+    )
+    typer.echo(f"{output}: {found.flagged} of {found.rows} responses flagged")
 
 
 def detoxify(
@@ -98,6 +114,11 @@ def calibrate(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Use only the prompts that training holds out by default.")
     ] = False,
+    state_head: StateHead = None,
+    model: Annotated[str, typer.Option(help="Model that --state-head belongs to; it reads the rows.")] = "embedded",
+    recall_loss: Annotated[
+        float, typer.Option(help="Recall that --state-head may cost the detector, as a share.")
+    ] = 0.005,
     output: Annotated[
         Path | None, typer.Option(help="Folder to make: the calibrated copy; of a guard that is none of ours, a file.")
     ] = None,
@@ -111,7 +132,10 @@ def calibrate(
     trust_remote_code: TrustRemoteCode = False,
     config: Config = None,
 ) -> None:
-    """Choose a guard's threshold for a false-positive rate, and its temperature where it is a detector of ours."""
+    """Choose a guard's threshold for a false-positive rate, and its temperature where it is a detector of ours.
+
+    With --state-head: the head's own threshold, and between which scores --detector ('none': no cascade) reads.
+    """
     options = {**locals(), "base": detector_base}
     from llava.model.options import take_options
     from llava.protector.guard import is_own_detector
@@ -119,6 +143,27 @@ def calibrate(
     from llava.quality.figures import calibrate_with_figures
 
     overall, limits = parse_limits(max_false_positive_rate or [])
+    if state_head is not None:
+        from llava.protector.states.calibrate import calibrate_state_head
+
+        chosen = calibrate_state_head(
+            state_head,
+            data,
+            false_positive_rate if overall is None else overall,
+            model=model,
+            detector=None if detector in ("none", "") else detector,
+            detector_base=detector_base,
+            output=output,
+            in_place=in_place,
+            benign_source=benign_source,
+            held_out=held_out,
+            limits=limits,
+            recall_loss=recall_loss,
+            batch_size=batch_size,
+            options=take_options({**options, "base": None}),
+        )
+        typer.echo("\n".join(chosen.describe()))
+        return
     found = calibrate_with_figures(
         detector,
         data,

@@ -15,7 +15,7 @@ from llava.fields import Fields
 from llava.files import read_json
 from llava.model.identity import Checkpoint
 
-CHECKPOINTS = ("model", "detector", "detoxifier")
+CHECKPOINTS = ("model", "detector", "detoxifier", "state_head")
 """Entries of the fingerprint that describe a checkpoint."""
 REMEDY = "mend it"
 
