@@ -74,6 +74,7 @@ BOUNDS = {
     "port": Bounds("an integer from 0 (any free one) to 65535", 0, 65535, whole=True),
     "prices": Bounds("a number of at least 0", 0, 1e9),
     "queue_limit": _count(MOST_ROWS),
+    "recall_loss": Bounds("at least 0 and below 1", 0, math.nextafter(1, 0)),
     "rate_limit": Bounds("a positive number of requests a minute, at most 1e9", SMALLEST, 1e9),
     "request_timeout": _seconds(),
     "rewrite_timeout": _seconds(),

@@ -105,6 +105,14 @@ def tiny_llava(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_whole(tmp_path_factory, tiny_lm) -> Path:
+    """A tiny HF-native LLaVA on disk whose language model is `tiny_lm`."""
+    from tests.tiny import build_llava
+
+    return build_llava(tmp_path_factory.mktemp("tiny-whole"), language_model=tiny_lm)
+
+
+@pytest.fixture(scope="session")
 def tiny_detector(tmp_path_factory, tiny_lm) -> Path:
     """A tiny detector adapter on disk (label 1 = harmful), for `tiny_lm`."""
     from tests.tiny_adapters import build_detector_adapter

@@ -7,7 +7,10 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     CLIPImageProcessor,
     CLIPVisionConfig,
     LlamaConfig,
@@ -89,8 +92,25 @@ def build_classifier(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def build_llava(folder: Path, seed: int = 0, **changes: int) -> Path:
-    """Save a tiny HF-native LLaVA with its processor into `folder` (4 image tokens a picture)."""
+def adopt_language_model(model: LlavaForConditionalGeneration, folder: Path) -> PreTrainedTokenizerFast:
+    """Give a LLaVA the language model in `folder`; returns its tokenizer, which knows `<image>` behind all others."""
+    inner = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    config = model.config
+    config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
+    config.tie_word_embeddings = inner.config.tie_word_embeddings
+    model.model.language_model = inner.model
+    model.lm_head = inner.lm_head
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return tokenizer
+
+
+def build_llava(folder: Path, seed: int = 0, language_model: Path | None = None, **changes: int) -> Path:
+    """Save a tiny HF-native LLaVA with its processor into `folder` (4 image tokens a picture).
+
+    Its language model is a fresh one, or that of a folder, behind whose tokens `<image>` comes.
+    """
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(("<image>",))
     image_token_id = tokenizer.convert_tokens_to_ids("<image>")
@@ -104,8 +124,13 @@ def build_llava(folder: Path, seed: int = 0, **changes: int) -> Path:
         projection_dim=32,
     )
     text = text_config(len(tokenizer), **changes)
+    if language_model is not None:
+        text = AutoConfig.from_pretrained(language_model)
     config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=image_token_id)
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    model = LlavaForConditionalGeneration(config)
+    if language_model is not None:
+        tokenizer = adopt_language_model(model, language_model)
+    model.save_pretrained(folder)
     LlavaProcessor(
         image_processor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
         tokenizer=tokenizer,

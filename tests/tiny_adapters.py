@@ -13,23 +13,30 @@ from llava.protector.config import ProtectorConfig
 
 
 def _randomize(model: torch.nn.Module, seed: int) -> None:
-    """Give the adapter's B matrices weights: fresh ones are zero and would change nothing."""
+    """Give what is fresh in the adapter weights: zero ones, or the base's own, would change nothing."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_B" in name:
+            if "lora_B" in name or "lora_embedding_A" in name or (parameter.requires_grad and name.endswith(".bias")):
                 parameter.normal_(std=0.2)
 
 
-def build_detector_adapter(folder: Path, base: Path, seed: int = 0, **config: object) -> Path:
-    """Save a detector adapter for `base` into `folder`; `config` goes into protector_config.json."""
+PLAIN = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "up_proj"]}
+
+
+def build_detector_adapter(
+    folder: Path, base: Path, seed: int = 0, lora: dict[str, object] | None = None, **config: object
+) -> Path:
+    """Save a detector adapter for `base` into `folder`.
+
+    `lora` changes its plain LoRA, `config` goes into protector_config.json.
+    """
     settings = ProtectorConfig(
         kind="detector", **{"base_model": str(base), "positive_label": "harmful", "max_length": 64, **config}
     )
     torch.manual_seed(seed)
     classifier = HarmClassifier(load_sequence_classifier(str(base), num_layers=settings.num_layers), settings.pooling)
-    lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "up_proj"])
-    model = get_peft_model(classifier, lora)
+    model = get_peft_model(classifier, LoraConfig(task_type=TaskType.SEQ_CLS, **{**PLAIN, **(lora or {})}))
     _randomize(model, seed)
     with torch.no_grad():
         classifier.score.modules_to_save["default"].weight.normal_(std=1.0)
@@ -39,11 +46,18 @@ def build_detector_adapter(folder: Path, base: Path, seed: int = 0, **config: ob
     return folder
 
 
-def build_detoxifier_adapter(folder: Path, base: Path, seed: int = 0) -> Path:
-    """Save a detoxifier adapter for `base` into `folder`."""
+def build_detoxifier_adapter(
+    folder: Path, base: Path, seed: int = 0, lora: dict[str, object] | None = None, rows: int | None = None
+) -> Path:
+    """Save a detoxifier adapter for `base` into `folder`.
+
+    `lora` changes its plain LoRA; with `rows` it brings embeddings of that many tokens.
+    """
     torch.manual_seed(seed)  # PEFT draws the A matrices
-    lora = LoraConfig(task_type=TaskType.CAUSAL_LM, r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "up_proj"])
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    if rows is not None:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+    model = get_peft_model(model, LoraConfig(task_type=TaskType.CAUSAL_LM, **{**PLAIN, **(lora or {})}))
     _randomize(model, seed)
     model.save_pretrained(folder)
     ProtectorConfig(kind="detoxifier", base_model=str(base), max_length=128).save(folder)

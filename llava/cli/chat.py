@@ -19,6 +19,7 @@ from llava.cli.options import (
     In4Bit,
     In8Bit,
     OptionalDetoxifier,
+    ShareBackbone,
     Threshold,
     TrustRemoteCode,
 )
@@ -32,6 +33,7 @@ def chat(
     detoxifier: OptionalDetoxifier = None,
     detector_base: DetectorBase = None,
     detoxifier_base: DetoxifierBase = None,
+    share_backbone: ShareBackbone = None,
     threshold: Threshold = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Show the unguarded answer beside the guarded one.")
@@ -52,9 +54,9 @@ def chat(
     from llava.serve.terminal.session import ChatSession, read_lines
     from llava.terminal import build_console
 
-    protector = load_protector(options)
+    speaker, protector = load_both(options)
     session = ChatSession(
-        load_speaker(options),
+        speaker,
         protector,
         build_console(),
         system=system,
@@ -71,6 +73,7 @@ def demo(
     detoxifier: OptionalDetoxifier = "embedded",
     detector_base: DetectorBase = None,
     detoxifier_base: DetoxifierBase = None,
+    share_backbone: ShareBackbone = None,
     threshold: Threshold = None,
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback let others in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any free one.")] = 7860,
@@ -94,23 +97,25 @@ def demo(
     from llava.serve.web.answering import Answering
     from llava.serve.web.launch import launch
 
-    protector = load_protector(options)
-    answering = Answering(load_speaker(options), protector, max_new_tokens=max_new_tokens)
+    answering = Answering(*load_both(options), max_new_tokens=max_new_tokens)
     launch(answering, typer.echo, host=host, port=port, share=share, queue_limit=queue_limit)
 
 
-def load_protector(options: dict[str, Any]) -> Any:
-    """Load the guard.
+def load_both(options: dict[str, Any]) -> tuple[Any, Any]:
+    """Return who answers, and the guard; where the model is in this process it may stand on the model's weights.
 
     Raises:
-        InputError: When there is none, or it cannot be used.
+        InputError: When there is no guard, or one of the two cannot be used.
     """
+    from llava.protector.guard import find_parts
     from llava.protector.protector import Protector
 
     if options["detector"] in ("", "none"):
         remedy = ", and --compare to see the unguarded answers too" if "compare" in options else ""
         raise InputError(f"there is no guard to talk through; give --detector{remedy}")
-    return Protector.from_options(options)
+    find_parts(options)
+    speaker = load_speaker(options)
+    return speaker, Protector.from_options(options, getattr(speaker, "model", None))
 
 
 def load_speaker(options: dict[str, Any]) -> Any:

@@ -22,6 +22,8 @@ from llava.cli.options import (
     OptionalDetoxifier,
     RequestTimeout,
     RunFolder,
+    ShareBackbone,
+    StateHead,
     Threshold,
     TrustRemoteCode,
 )
@@ -38,7 +40,9 @@ def generate(
     detoxifier: OptionalDetoxifier = None,
     detector_base: DetectorBase = None,
     detoxifier_base: DetoxifierBase = None,
+    share_backbone: ShareBackbone = None,
     threshold: Threshold = None,
+    state_head: StateHead = None,
     trim: Annotated[
         bool | None,
         typer.Option(
@@ -82,7 +86,7 @@ def generate(
     from llava.eval.run.runner import run_generation
     from llava.eval.run.settings import GenerationSettings
 
-    for part in ("detector", "detoxifier"):
+    for part in ("detector", "detoxifier", "state_head"):
         options[part] = None if options[part] in ("none", "") else options[part]
     options["image_types"], options["scenarios"] = split_list(image_types), split_list(scenarios, at_blanks=False)
     options["batch_size"] = parse_batch_size(batch_size)

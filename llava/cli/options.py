@@ -22,12 +22,22 @@ OptionalDetector = Annotated[
         help="Guard: 'embedded', a folder or hub id, guard:[FORM@]PATH, any(SPEC, SPEC), all, mean; 'none': no guard."
     ),
 ]
+StateHead = Annotated[
+    str | None, typer.Option(help="Head on the model's own states: 'embedded', a folder or a hub id.")
+]
 OptionalDetoxifier = Annotated[
     str | None, typer.Option(help="Detoxifier: 'embedded', a folder or a hub id; 'none': flagged means refused.")
 ]
 DetectorBase = Annotated[str | None, typer.Option(help="Base model of the detector's adapter [the one that it names].")]
 DetoxifierBase = Annotated[
     str | None, typer.Option(help="Base model of the detoxifier's adapter [the one that it names].")
+]
+ShareBackbone = Annotated[
+    bool | None,
+    typer.Option(
+        "--share-backbone/--no-share-backbone",
+        help="Let detector and detoxifier use the weights of the model's own language model [where it is their base].",
+    ),
 ]
 Threshold = Annotated[float | None, typer.Option(help="Harm score from which a response is flagged [detector's own].")]
 Device = Annotated[str | None, typer.Option(help="Torch device, e.g. cpu or cuda:1 [detected].")]

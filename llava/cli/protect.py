@@ -18,6 +18,7 @@ from llava.cli.options import (
     Dtype,
     In4Bit,
     In8Bit,
+    StateHead,
     Threshold,
     TrustRemoteCode,
 )
@@ -98,6 +99,11 @@ def calibrate(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Use only the prompts that training holds out by default.")
     ] = False,
+    state_head: StateHead = None,
+    model: Annotated[str, typer.Option(help="Model that --state-head belongs to; it reads the rows.")] = "embedded",
+    recall_loss: Annotated[
+        float, typer.Option(help="Recall that --state-head may cost the detector, as a share.")
+    ] = 0.005,
     output: Annotated[
         Path | None, typer.Option(help="Folder to make: the calibrated copy; of a guard that is none of ours, a file.")
     ] = None,
@@ -111,7 +117,10 @@ def calibrate(
     trust_remote_code: TrustRemoteCode = False,
     config: Config = None,
 ) -> None:
-    """Choose a guard's threshold for a false-positive rate, and its temperature where it is a detector of ours."""
+    """Choose a guard's threshold for a false-positive rate, and its temperature where it is a detector of ours.
+
+    With --state-head: the head's own threshold, and between which scores --detector ('none': no cascade) reads.
+    """
     options = {**locals(), "base": detector_base}
     from llava.model.options import take_options
     from llava.protector.guard import is_own_detector
@@ -119,6 +128,27 @@ def calibrate(
     from llava.quality.figures import calibrate_with_figures
 
     overall, limits = parse_limits(max_false_positive_rate or [])
+    if state_head is not None:
+        from llava.protector.states.calibrate import calibrate_state_head
+
+        chosen = calibrate_state_head(
+            state_head,
+            data,
+            false_positive_rate if overall is None else overall,
+            model=model,
+            detector=None if detector in ("none", "") else detector,
+            detector_base=detector_base,
+            output=output,
+            in_place=in_place,
+            benign_source=benign_source,
+            held_out=held_out,
+            limits=limits,
+            recall_loss=recall_loss,
+            batch_size=batch_size,
+            options=take_options({**options, "base": None}),
+        )
+        typer.echo("\n".join(chosen.describe()))
+        return
     found = calibrate_with_figures(
         detector,
         data,

@@ -19,6 +19,7 @@ from llava.cli.options import (
     In4Bit,
     In8Bit,
     OptionalDetoxifier,
+    ShareBackbone,
     Threshold,
     TrustRemoteCode,
 )
@@ -36,6 +37,7 @@ def serve(
     detoxifier: OptionalDetoxifier = None,
     detector_base: DetectorBase = None,
     detoxifier_base: DetoxifierBase = None,
+    share_backbone: ShareBackbone = None,
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need API keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any free one.")] = 8000,
     api_key_file: Annotated[

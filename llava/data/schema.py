@@ -42,6 +42,13 @@ class Action(str, Enum):
     WITHHELD = "withheld"
 
 
+class Stage(str, Enum):
+    """What decided about a response: a head on the model's own `STATES`, or the `DETECTOR`."""
+
+    STATES = "states"
+    DETECTOR = "detector"
+
+
 class RecordKey(NamedTuple):
     """Identity of one question in one run; resuming and merging go by it."""
 
@@ -159,9 +166,13 @@ class GuardResult:
     """Where in `original_text` the harm is; None when nobody asked, or the detector cannot tell."""
     removed: tuple[RemovedSpan, ...] | None = None
     """What was cut out of `original_text`, in order; `text` is the rest of it. None unless it was trimmed."""
+    stage: Stage | None = None
+    """Whose score `harm_score` is, where there is a head on the model's states; None where there is none."""
+    state_score: float | None = None
+    """Score of that head, in [0, 1]; None without one, or where it gave none."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; a failure, token scores and removed spans are written only where there are any.
+        """Return the JSON form; what is None from `failure` on is left out.
 
         Token scores lie there as `[start, end, score]`, rounded to three decimals: there are hundreds in a response.
         """
@@ -175,6 +186,8 @@ class GuardResult:
             **({"failure": self.failure.to_dict()} if self.failure else {}),
             **({"token_scores": write_token_scores(self.token_scores)} if self.token_scores is not None else {}),
             **({"removed": [span.to_dict() for span in self.removed]} if self.removed is not None else {}),
+            **({"stage": self.stage.value} if self.stage is not None else {}),
+            **({"state_score": self.state_score} if self.state_score is not None else {}),
         }
 
     @classmethod
@@ -182,6 +195,7 @@ class GuardResult:
         """Rebuild a guard result from its JSON form; what is raised is as for a question."""
         fields = Fields(row, where, remedy)
         failure = fields.mapping("failure", None)
+        stage = fields.text("stage", None, choices=[each.value for each in Stage])
         fields.require("harm_score")
         return cls(
             text=fields.text("text"),
@@ -193,6 +207,8 @@ class GuardResult:
             failure=None if failure is None else GuardFailure.from_dict(failure, f"{where}, 'failure'", remedy),
             token_scores=read_token_scores(fields.items("token_scores", None), where, remedy),
             removed=read_removed(fields.items("removed", None), where, remedy),
+            stage=None if stage is None else Stage(stage),
+            state_score=fields.number("state_score", None, least=0, most=1),
         )
 
 

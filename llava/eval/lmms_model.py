@@ -169,6 +169,7 @@ class GuardedModel(UnguardedModel):
         detector_base: str | None = None,
         detoxifier_base: str | None = None,
         trim: bool = True,
+        share_backbone: bool | None = None,
         **options: Any,
     ):
         """Load model, detector and detoxifier.
@@ -183,12 +184,15 @@ class GuardedModel(UnguardedModel):
             detector_base: Base model of the detector's adapter instead of the one that it names.
             detoxifier_base: The same for the detoxifier.
             trim: Whether harmful sentences are cut out before an answer is rewritten as a whole.
+            share_backbone: Whether detector and detoxifier use the weights of the model's own language model; None lets
+                them where it is their base.
             options: See `UnguardedModel`.
 
         Raises:
             InputError: When one of the three cannot be loaded.
         """
         super().__init__(pretrained, batch_size, **options)
+        from llava.model.backbone import offer_backbone
         from llava.protector.protector import Protector
 
         self.protector: Protector = Protector.from_pretrained(
@@ -200,6 +204,7 @@ class GuardedModel(UnguardedModel):
             detector_base=detector_base,
             detoxifier_base=detoxifier_base,
             trim=trim,
+            backbone=offer_backbone(self.model, share_backbone),
         )
         self.actions: Counter[str] = Counter()
         """How often the protector did what, so far."""

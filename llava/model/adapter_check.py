@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llava.errors import InputError
 from llava.model.failures import describe_error
 from llava.model.files.adapter import HEADS, build_lora_config, has_head, open_adapter_weights
+from llava.model.files.plain_update import list_shapes, read_plain_update
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,10 +51,13 @@ def check_adapter(model: nn.Module, folder: str | Path, base: str, *, named_defa
     Raises:
         InputError: Naming the first tensor that is wrong.
     """
-    config = build_lora_config(folder, with_head=has_head(model))
+    update = read_plain_update(folder, model)
+    expected = list_shapes(update, model, PREFIX) if update else None
+    if expected is None:
+        expected = expected_shapes(model, build_lora_config(folder, with_head=has_head(model)), folder, base)
     opened = open_adapter_weights(folder)
     names = {key: key.replace(".default.weight", ".weight") if named_default else key for key in opened.keys}
-    rows = check_tensors(opened, names, expected_shapes(model, config, folder, base), model, folder, base)
+    rows = check_tensors(opened, names, expected, model, folder, base)
     check_values(opened, folder)
     return rows
 
@@ -147,9 +151,9 @@ def check_tensors(
     for stored, key in names.items():
         shape = opened.shape(stored)
         # Embeddings that have an update of their own are saved from under it.
-        key = key.replace(".base_layer.", ".")
-        if key in embeddings and len(shape) == 2 and shape[1] == embeddings[key][1] and shape[0] > 0:
-            rows[key] = shape[0]
+        plain = key.replace(".base_layer.", ".")
+        if plain in embeddings and len(shape) == 2 and shape[1] == embeddings[plain][1] and shape[0] > 0:
+            rows[plain] = shape[0]
         elif key not in expected:
             raise _refuse_unknown(key, model, folder, base)
         elif shape != expected[key]:

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.errors import FailedRunError
-from llava.model.adapter_check import check_adapter
+from llava.model.adapter_check import PREFIX, check_adapter
 from llava.model.files.adapter import (
     CONFIG_FILE,
     build_lora_config,
     has_head,
     is_adapter,
+    open_adapter_weights,
     read_adapter_config,
     read_adapter_weights,
 )
+from llava.model.files.plain_update import list_shapes, read_plain_update
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -35,7 +37,9 @@ class MergeError(FailedRunError):
     """The merged model does not give the adapter's logits; nothing was written."""
 
 
-def load_adapter(model: nn.Module, folder: str | Path, base: str, *, trainable: bool = False) -> PeftModel:
+def load_adapter(
+    model: nn.Module, folder: str | Path, base: str, *, trainable: bool = False, shared: bool = False
+) -> PeftModel:
     """Put the LoRA adapter in `folder` onto `model`, once it is known to be whole and the model's.
 
     An adapter that was trained with more tokens than its base has brings its own embeddings: the model's are resized
@@ -46,6 +50,7 @@ def load_adapter(model: nn.Module, folder: str | Path, base: str, *, trainable: 
         folder: Adapter folder.
         base: Name of the base, for error messages.
         trainable: Whether to go on training it.
+        shared: Whether the model's weights are another's too, and must stay what they are.
 
     Returns:
         The PEFT model around `model`; `merge_and_unload()` bakes the adapter in.
@@ -65,4 +70,79 @@ def load_adapter(model: nn.Module, folder: str | Path, base: str, *, trainable: 
         if rows is not None:
             resizable: Any = model
             resizable.resize_token_embeddings(rows, mean_resizing=False)
+        if shared:
+            own_replaced(model, folder)
         return PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=trainable)
+
+
+def own_replaced(model: nn.Module, folder: str | Path) -> None:
+    """Give a model memory of its own for each weight that an adapter replaces whole: embeddings, biases.
+
+    PEFT writes those into the weights that it finds.
+    """
+    from torch import nn
+
+    names = {key.removeprefix(PREFIX).replace(".base_layer.", ".") for key in open_adapter_weights(folder).keys}
+    own: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if name in names
+    }
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            module._parameters[name] = own.get(id(parameter), parameter)
+
+
+def put_beside(model: Any, folder: str | Path, base: str) -> Any:
+    """Put an adapter onto a model beside its weights, which stay what they are, and may be another's too.
+
+    A plain update needs no PEFT; another kind is put on by it.
+
+    Args:
+        model: The base model, with its head, whose modules are its own.
+        folder: Adapter folder.
+        base: Name of the base, for error messages.
+
+    Returns:
+        The model, with the adapter in force.
+
+    Raises:
+        InputError: As `load_adapter`.
+    """
+    from llava.model.views import LowRankLinear
+
+    check_adapter(model, folder, base)
+    update = read_plain_update(folder, model)
+    layers = update.find_layers(model) if update else None
+    weights = read_adapter_weights(folder)
+    if update is None or layers is None or weights.keys() != (list_shapes(update, model, PREFIX) or {}).keys():
+        return keep_beside(load_adapter(model, folder, base, shared=True))
+    for name, layer in layers.items():
+        down, up = (weights[f"{PREFIX}{name}.lora_{factor}.weight"] for factor in "AB")
+        replace_module(model, name, LowRankLinear(layer, down, up, update.scale))
+    if update.head is not None:
+        for name, parameter in getattr(model, update.head).named_parameters():
+            parameter.data.copy_(weights[f"{PREFIX}{update.head}.{name}"])
+    return model
+
+
+def keep_beside(adapted: PeftModel) -> Any:
+    """Return the model of a PEFT model, its plain updates as a `LowRankLinear` each; others stay PEFT's modules."""
+    from peft.tuners.lora.layer import Linear
+
+    from llava.model.views import LowRankLinear
+
+    model: Any = adapted.get_base_model()
+    for name, layer in list(model.named_modules()):
+        if type(layer) is not Linear or layer.lora_variant or any(layer.lora_bias.values()):
+            continue
+        (adapter,) = layer.active_adapters
+        factors = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+        replace_module(model, name, LowRankLinear(layer.base_layer, *factors, layer.scaling[adapter]))
+    return model
+
+
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put another module at a place in a model."""
+    parent, _, child = name.rpartition(".")
+    model.get_submodule(parent)._modules[child] = module

@@ -28,6 +28,40 @@ class PackedLinear(nn.Linear):
         return functional.linear(input.contiguous(), self.weight, self.bias)
 
 
+class LowRankLinear(nn.Module):
+    """A linear layer with a LoRA update (arXiv 2106.09685) beside it: x W.T + x A.T (scaling B).T.
+
+    PEFT's own layer writes two more arrays as wide as the output, for the product and for its scaling, and the sum into
+    a third; here the second product is added where the first lies.
+    """
+
+    def __init__(self, base_layer: Any, down: torch.Tensor, up: torch.Tensor, scale: float):
+        """Put an update beside a layer.
+
+        Args:
+            base_layer: The layer, whole or quantised.
+            down: A, (R, in).
+            up: B, (out, R).
+            scale: What their product is multiplied by.
+        """
+        super().__init__()
+        self.base_layer = base_layer
+        weight = base_layer.weight
+        # Of a half-precision layer too: a factor in single precision would be more exact than what it is added to.
+        place: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype if weight.is_floating_point() else None}
+        self.down = nn.Parameter(down.detach().to(**place), requires_grad=False)  # (R, in)
+        self.up = nn.Parameter((up.detach() * scale).T.contiguous().to(**place), requires_grad=False)  # (R, out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return `x` (…, in) times the weights with their update, (…, out)."""
+        y = self.base_layer(x)
+        low = functional.linear(x.to(self.down.dtype), self.down)  # (…, R)
+        if y.dtype != low.dtype:
+            return y + (low @ self.up).to(y.dtype)
+        # The base has just written y for us.
+        return y.flatten(0, -2).addmm_(low.flatten(0, -2), self.up).view(y.shape)
+
+
 def view_model(model: Any) -> Any:
     """Return a view of a model, to be changed at will: its modules are copies, its weights are the model's own.
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from llava.data.training.pairs import DetectorRow
+    from llava.data.training.sources import MixturePart
 
+RowT = TypeVar("RowT", bound="DetectorRow")
 REPORT_NAME = "calibration.json"
 OLD_FIGURES = ("README.md", "metrics.json", "held_out_scores.jsonl", "roc.png", "calibration.png")
 TRAINING_STATE = ("checkpoint-*", "runs")
@@ -87,7 +89,7 @@ def calibrate_detector(
         check_target(folder, Path(detector), output, in_place)
     else:
         check_report_file(detector, output, in_place)
-    rows = read_rows(data, held_out)
+    rows: list[DetectorRow] = read_rows(data, held_out)
     labels, benign = find_classes(rows, data, benign_source)
     by_source = SourceLimits([row.source for row in rows], dict(limits or {}))
     check_sources(by_source.limits, by_source.sources, labels)
@@ -138,8 +140,16 @@ def find_classes(
     return labels, benign
 
 
-def read_rows(data: str, held_out: bool = False) -> list[DetectorRow]:
-    """Read the labelled rows of `--data`: all, or those that training holds out."""
+def read_rows(
+    data: str, held_out: bool = False, load: Callable[[Sequence[MixturePart], Any], list[RowT]] | None = None
+) -> list[RowT]:
+    """Read the labelled rows of `--data`: all, or those that training holds out.
+
+    Args:
+        data: `FILE,FILE,…`.
+        held_out: Whether those that training learns from are left out.
+        load: Reads the rows of a mixture; None reads those of a detector.
+    """
     from llava.data.training.pairs import load_detector_rows
     from llava.data.training.sources import parse_mixture
     from llava.data.training.splits import split_rows
@@ -148,7 +158,7 @@ def read_rows(data: str, held_out: bool = False) -> list[DetectorRow]:
     for part in parts:
         if part.share != 1:
             raise InputError(f"--data gives {part.source} a share; calibration reads every row once, leave it out")
-    rows = load_detector_rows(parts, "test")
+    rows: Any = (load or load_detector_rows)(parts, "test")
     return split_rows(rows)[1] if held_out else rows
 
 

@@ -223,7 +223,7 @@ def read_classifier_config(
         InputError: When `base` is no checkpoint, or has another head.
     """
     with explain_loading(f"text classifier {base}", "check the checkpoint"):
-        config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code).get_text_config(decoder=True)
         labels = config.num_labels
     if with_head and labels != 1:
         raise InputError(f"{base} has {labels} labels; a harm detector has one logit")

@@ -16,6 +16,8 @@ from llava.protector.text import Window, encode_readings
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from llava.model.answering.generation import MultimodalModel
+    from llava.model.backbone import Backbone
     from llava.protector.classifier import HarmClassifier
     from llava.protector.streaming.opening import TokenStream
 
@@ -63,7 +65,13 @@ class HarmDetector:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, options: LoadOptions | None = None, *, batch_size: int = BATCH_SIZE, **keywords: Any
+        cls,
+        path: str | Path,
+        options: LoadOptions | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        backbone: MultimodalModel | Backbone | None = None,
+        **keywords: Any,
     ) -> HarmDetector:
         """Load a detector: `embedded`, a PEFT adapter or a merged classifier, by folder or hub id.
 
@@ -71,6 +79,8 @@ class HarmDetector:
             path: The checkpoint. Without a `protector_config.json` it is read as a released one (label 1 = safe).
             options: How it is loaded; None stands for the defaults.
             batch_size: Windows a forward pass.
+            backbone: A multimodal model in memory whose language model is the adapter's base: the detector uses its
+                weights, in its numbers and on its device, instead of a copy of them.
             keywords: Fields of `LoadOptions` by name, such as `device`, `dtype` and `base`; they win over `options`.
 
         Raises:
@@ -78,29 +88,41 @@ class HarmDetector:
         """
         import torch
 
-        from llava.model.adapters import load_adapter
-        from llava.protector.checkpoints import identify_part, load_checkpoint_tokenizer, open_checkpoint
+        from llava.model.adapters import load_adapter, put_beside
+        from llava.model.backbone import as_backbone
+        from llava.protector.checkpoints import (
+            identify_part,
+            load_checkpoint_tokenizer,
+            open_checkpoint,
+            share_network,
+        )
         from llava.protector.classifier import HarmClassifier, load_sequence_classifier
 
         chosen = collect_options(options, keywords)
         checkpoint = open_checkpoint("detector", str(path), chosen.base)
         config = checkpoint.config
-        model = load_sequence_classifier(
-            checkpoint.model,
-            num_layers=config.num_layers,
-            with_head=not checkpoint.adapter,
-            **chosen.build_arguments(kept_whole=("score",)),
-        )
+        offered = as_backbone(backbone)
+        model = shared = share_network("detector", checkpoint, offered, chosen)
+        if shared is None:
+            model = load_sequence_classifier(
+                checkpoint.model,
+                num_layers=config.num_layers,
+                with_head=not checkpoint.adapter,
+                **chosen.build_arguments(kept_whole=("score",)),
+            )
         classifier: Any = HarmClassifier(model, config.pooling, config.stretches, config.stretch_margin)
         if checkpoint.adapter:
-            adapted = load_adapter(classifier, checkpoint.adapter, checkpoint.model)
-            # Quantised weights must stay what they are: the adapter's product is added beside them.
-            classifier = adapted.get_base_model() if chosen.is_quantised else adapted.merge_and_unload()
+            # Shared and quantised weights must stay what they are: the adapter's product is added beside them.
+            if shared is not None or chosen.is_quantised:
+                classifier = put_beside(classifier, checkpoint.adapter, checkpoint.base)
+            else:
+                classifier = load_adapter(classifier, checkpoint.adapter, checkpoint.base).merge_and_unload()
         # The head decides; it is 576 to 4,096 numbers and costs nothing in full precision.
         classifier.score.to(torch.float32)
-        tokenizer = load_checkpoint_tokenizer(checkpoint)
+        placed = classifier if shared is not None else chosen.place(classifier)
+        tokenizer = load_checkpoint_tokenizer(checkpoint, offered.tokenizers if offered else None)
         key = identify_part("detector", str(path), chosen.base).key
-        return cls(chosen.place(classifier), tokenizer, config, str(path), key=key, batch_size=batch_size)
+        return cls(placed, tokenizer, config, str(path), key=key, batch_size=batch_size)
 
     @property
     def identity(self) -> str:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from llava.model.answering.generation import MultimodalModel
+    from llava.model.backbone import Backbone
+
 MAX_NEW_TOKENS = 256
 """Longest rewrite unless told otherwise, in tokens."""
 
@@ -47,28 +50,50 @@ class Detoxifier:
         self.name = name
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, options: LoadOptions | None = None, **keywords: Any) -> Detoxifier:
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        options: LoadOptions | None = None,
+        *,
+        backbone: MultimodalModel | Backbone | None = None,
+        **keywords: Any,
+    ) -> Detoxifier:
         """Load a detoxifier: `embedded`, a PEFT adapter or a merged causal LM, by folder or hub id.
 
         Args:
             path: The checkpoint.
             options: How it is loaded; None stands for the defaults.
+            backbone: A multimodal model in memory whose language model is the adapter's base: the detoxifier uses its
+                weights, in its numbers and on its device, instead of a copy of them.
             keywords: Fields of `LoadOptions` by name, such as `device`, `dtype` and `base`; they win over `options`.
 
         Raises:
             InputError: When the checkpoint is missing, damaged, of another kind, or belongs to another base.
         """
-        from llava.model.adapters import load_adapter
-        from llava.protector.checkpoints import load_checkpoint_tokenizer, open_checkpoint
+        from llava.model.adapters import load_adapter, put_beside
+        from llava.model.backbone import as_backbone
+        from llava.protector.checkpoints import load_checkpoint_tokenizer, open_checkpoint, share_network
 
         chosen = collect_options(options, keywords)
         checkpoint = open_checkpoint("detoxifier", str(path), chosen.base)
-        model = load_causal_lm(checkpoint.model, **chosen.build_arguments())
+        offered = as_backbone(backbone)
+        model = shared = share_network("detoxifier", checkpoint, offered, chosen)
+        if shared is None:
+            model = load_causal_lm(checkpoint.model, **chosen.build_arguments())
         if checkpoint.adapter:
-            adapted: Any = load_adapter(model, checkpoint.adapter, checkpoint.model)
-            # Quantised weights must stay what they are: the adapter's product is added beside them.
-            model = adapted.get_base_model() if chosen.is_quantised else adapted.merge_and_unload()
-        return cls(chosen.place(model), load_checkpoint_tokenizer(checkpoint), checkpoint.config, name=str(path))
+            # Shared and quantised weights must stay what they are: the adapter's product is added beside them.
+            if shared is not None or chosen.is_quantised:
+                model = put_beside(model, checkpoint.adapter, checkpoint.base)
+            else:
+                adapted: Any = load_adapter(model, checkpoint.adapter, checkpoint.base)
+                model = adapted.merge_and_unload()
+        placed = model if shared is not None else chosen.place(model)
+        return cls(
+            placed,
+            load_checkpoint_tokenizer(checkpoint, offered.tokenizers if offered else None),
+            checkpoint.config,
+            name=str(path),
+        )
 
     def rewrite(
         self,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llava.errors import InputError
 from llava.model.identity import Checkpoint, identify_checkpoint
 from llava.model.options import LoadOptions, collect_options
-from llava.protector.checkpoints import check_checkpoint, identify_part
+from llava.protector.checkpoints import check_checkpoint, identify_part, open_checkpoint
 from llava.protector.detector import HarmDetector
 from llava.protector.guards.base import Guard, GuardStream, StreamingGuard
 from llava.protector.guards.composite import CompositeGuard, combine_keys
 from llava.protector.guards.model import GuardModel, check_guard_model
 from llava.protector.guards.remote import RemoteGuard
 from llava.protector.guards.specs import GuardSpec, parse_spec
+
+if TYPE_CHECKING:
+    from llava.model.answering.generation import MultimodalModel
+    from llava.model.backbone import Backbone
 
 __all__ = [
     "Guard",
@@ -28,7 +33,12 @@ __all__ = [
 
 
 def build_guard(
-    spec: str | Path, options: LoadOptions | None = None, *, batch_size: int | None = None, **keywords: Any
+    spec: str | Path,
+    options: LoadOptions | None = None,
+    *,
+    batch_size: int | None = None,
+    backbone: MultimodalModel | Backbone | None = None,
+    **keywords: Any,
 ) -> Guard:
     """Make a guard from its specification.
 
@@ -38,6 +48,8 @@ def build_guard(
             `all(SPEC, SPEC)` or `mean(SPEC, SPEC)`, several together. See `parse_spec`.
         options: How it is loaded; None stands for the defaults. Several guards are loaded in the same way.
         batch_size: Texts at a time; None leaves it to the guard.
+        backbone: A multimodal model in memory whose weights a detector uses, see `HarmDetector.from_pretrained`; of
+            several guards each detector does. Other families' guards have models of their own.
         keywords: Fields of `LoadOptions` by name, such as `device`, `dtype` and `base`; they win over `options`.
 
     Raises:
@@ -47,21 +59,28 @@ def build_guard(
         guard = build_guard("any(embedded, guard:meta-llama/Llama-Guard-3-8B)", dtype="bfloat16")
         guard.score(["First, boil the water."], ["How do I cook rice?"])  # one number from 0 to 1
     """
-    return _build(parse_spec(str(spec)), collect_options(options, keywords), batch_size)
+    from llava.model.backbone import as_backbone
+
+    parsed, offered = parse_spec(str(spec)), as_backbone(backbone)
+    if offered is not None and offered.required and not names_detector(parsed):
+        raise InputError(
+            f"detector {parsed.text} has a model of its own; leave --share-backbone out (in Python backbone=)"
+        )
+    return _build(parsed, collect_options(options, keywords), batch_size, offered)
 
 
-def _build(spec: GuardSpec, options: LoadOptions, batch_size: int | None) -> Guard:
+def _build(spec: GuardSpec, options: LoadOptions, batch_size: int | None, backbone: Backbone | None) -> Guard:
     """Make a guard from its specification, taken apart."""
     size = {} if batch_size is None else {"batch_size": batch_size}
     if spec.members:
         refuse_base(spec, options)
-        return CompositeGuard(spec.kind, [_build(member, options, batch_size) for member in spec.members])
+        return CompositeGuard(spec.kind, [_build(member, options, batch_size, backbone) for member in spec.members])
     if spec.kind == "guard":
         return GuardModel.from_pretrained(spec.path, spec.form, options, **size)
     if spec.kind == "remote":
         refuse_base(spec, options)
         return RemoteGuard.connect(spec.path, **size)
-    return HarmDetector.from_pretrained(spec.path, options, **size)
+    return HarmDetector.from_pretrained(spec.path, options, backbone=backbone, **size)
 
 
 def check_guard(spec: str | Path, options: LoadOptions | None = None, **keywords: Any) -> None:
@@ -88,6 +107,21 @@ def _check(spec: GuardSpec, options: LoadOptions) -> None:
         RemoteGuard.connect(spec.path)
     else:
         check_checkpoint("detector", spec.path, options.base)
+
+
+def find_parts(options: Mapping[str, Any]) -> None:
+    """Refuse, in milliseconds, a detector or detoxifier that is not there, before a large model is loaded.
+
+    Args:
+        options: As of `Protector.from_options`.
+
+    Raises:
+        InputError: When a folder is missing or holds something else.
+    """
+    if is_own_detector(options["detector"]):
+        open_checkpoint("detector", options["detector"], options["detector_base"])
+    if options["detoxifier"] not in (None, "", "none"):
+        open_checkpoint("detoxifier", options["detoxifier"], options["detoxifier_base"])
 
 
 def identify_guard(spec: str | Path, base: str | None = None) -> Checkpoint:
@@ -125,6 +159,11 @@ def is_own_detector(spec: str | Path) -> bool:
         (True, False, False)
     """
     return parse_spec(str(spec)).kind == "detector"
+
+
+def names_detector(spec: GuardSpec) -> bool:
+    """Tell whether a specification names a detector of this package, alone or among several guards."""
+    return spec.kind == "detector" or any(map(names_detector, spec.members))
 
 
 def refuse_base(spec: GuardSpec, options: LoadOptions) -> None:

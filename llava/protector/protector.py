@@ -55,8 +55,7 @@ class Protector:
             detector: Scores the responses: a `HarmDetector`, or any other guard.
             detoxifier: Rewrites flagged ones; None refuses them.
             threshold: Harm score from which a response is flagged; None takes the detector's own.
-            trim: Whether the harmful sentences of a response are cut out before it is rewritten as a whole; only an
-                `ExplainingGuard` can say which those are.
+            trim: Whether harmful sentences are cut out before a rewrite; an `ExplainingGuard` can say which those are.
 
         Raises:
             InputError: When the threshold is not in (0, 1].
@@ -77,6 +76,7 @@ class Protector:
         detector_base: str | None = None,
         detoxifier_base: str | None = None,
         trim: bool = True,
+        backbone: Any = None,
         **keywords: Any,
     ) -> Protector:
         """Load both parts; see `build_guard` and `Detoxifier.from_pretrained`.
@@ -89,37 +89,44 @@ class Protector:
             detector_base: Base model of the detector's adapter instead of the one that it names.
             detoxifier_base: The same for the detoxifier.
             trim: Whether harmful sentences are cut out before a response is rewritten as a whole.
+            backbone: A model that `load_mllm` gave, whose language model is the base of both: they use its weights.
             keywords: Fields of `LoadOptions` by name, such as `device` and `dtype`; they win over `options`.
 
         Raises:
             InputError: When a checkpoint cannot be used, or the threshold is not in (0, 1].
         """
+        from llava.model.backbone import as_backbone
+
+        backbone = as_backbone(backbone)
         chosen = collect_options(options, keywords)
-        guard = build_guard(detector, replace(chosen, base=detector_base or chosen.base))
-        writer = None
+        guard = build_guard(detector, replace(chosen, base=detector_base or chosen.base), backbone=backbone)
+        chosen, writer = replace(chosen, base=detoxifier_base or chosen.base), None
         if detoxifier:
-            writer = Detoxifier.from_pretrained(detoxifier, replace(chosen, base=detoxifier_base or chosen.base))
+            writer = Detoxifier.from_pretrained(detoxifier, chosen, backbone=backbone)
         return cls(guard, writer, threshold, trim=trim)
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> Protector:
+    def from_options(cls, options: Mapping[str, Any], model: Any = None) -> Protector:
         """Load both parts as a command's options say; they are small, and run unquantised.
 
         Args:
             options: `detector`, `detoxifier` (None, empty or `none` refuses), `threshold`, `detector_base`,
-                `detoxifier_base`, and the fields of `LoadOptions`, by name.
+                `detoxifier_base`, `share_backbone`, and the fields of `LoadOptions`, by name.
+            model: The multimodal model that is guarded, where it is in this process; see `offer_backbone`.
 
         Raises:
             InputError: As `from_pretrained`.
         """
-        detoxifier = options["detoxifier"]
+        from llava.model.backbone import offer_backbone
+
         return cls.from_pretrained(
             options["detector"],
-            None if detoxifier in (None, "", "none") else detoxifier,
+            None if options["detoxifier"] in (None, "", "none") else options["detoxifier"],
             options["threshold"],
             replace(take_options(options), load_in_8bit=False, load_in_4bit=False),
             detector_base=options["detector_base"],
             detoxifier_base=options["detoxifier_base"],
+            backbone=offer_backbone(model, options.get("share_backbone")),
         )
 
     def guard(
@@ -239,14 +246,8 @@ class Protector:
             print(stream.finish(), stream.result.action)
         """
         chosen = self if threshold is None else Protector(self.detector, self.detoxifier, threshold)
-        return ProtectedStream(
-            chosen,
-            as_text(prompt),
-            look_ahead=look_ahead,
-            stride=stride,
-            patience=patience,
-            max_new_tokens=max_new_tokens,
-        )
+        pace = {"look_ahead": look_ahead, "stride": stride, "patience": patience}
+        return ProtectedStream(chosen, as_text(prompt), **pace, max_new_tokens=max_new_tokens)
 
     def guard_stream(self, prompt: str, pieces: Iterable[str | bytes], **options: Any) -> Iterator[str]:
         """Guard a response while it is written: pieces of text in, pieces that may be shown out.

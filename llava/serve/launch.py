@@ -7,11 +7,12 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llava.errors import InputError
-from llava.model.options import LoadOptions, take_options
+from llava.model.options import take_options
 from llava.process import leave
+from llava.protector.guard import find_parts
 from llava.protector.protector import Protector
 from llava.serve.app import ChatDoor, build_app
 from llava.serve.audit import start_logging
@@ -28,6 +29,9 @@ from llava.serve.running import (
 )
 from llava.serve.service import GuardService
 from llava.serve.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from llava.model.answering.generation import MultimodalModel
 
 LAST_SECONDS = 5.0
 """How long the guard's threads may take for their last batch once every request has ended."""
@@ -49,10 +53,11 @@ def launch(options: dict[str, Any], announce: Callable[[str], object]) -> None:
     check_parts(options)
     opened = open_socket(settings.host, settings.port)
     with opened:
-        protector = Protector.from_options(options)
+        model = load_model(options)
+        protector = Protector.from_options(options, model)
         start_logging(settings.log_text)
         service = GuardService(protector, settings)
-        app = build_app(settings, service, build_chat(options, settings, service))
+        app = build_app(settings, service, build_chat(options, settings, service, model))
         if settings.fail_open:
             logger.warning("--fail-open: texts that the guard cannot judge will pass; they are counted apart")
         run_server(app, settings, opened, lambda address: announce(f"listening on {address}"))
@@ -90,22 +95,36 @@ def check_parts(options: dict[str, Any]) -> None:
         raise InputError("serve needs a guard; give --detector")
     if options["detoxifier_base"] is not None and options["detoxifier"] in (None, "", "none"):
         raise InputError("--detoxifier-base does nothing without a detoxifier; add --detoxifier")
+    if options["share_backbone"] and not options["model"]:
+        raise InputError("--share-backbone needs the model in this process; add --model or leave it out")
 
 
-def build_chat(options: dict[str, Any], settings: ServerSettings, service: GuardService) -> ChatDoor | None:
-    """Return what answers chats; None for the guard alone.
+def load_model(options: dict[str, Any]) -> MultimodalModel | None:
+    """Load the model of this process, once the guard's parts are known to be there; None where there is none.
 
     Raises:
-        InputError: When the model or the upstream's address cannot be used.
+        InputError: When it, or a part, cannot be used.
     """
-    if options["upstream"]:
-        key = os.environ.get(UPSTREAM_VARIABLE, "").strip() or None
-        return Chat(settings, service, Upstream(options["upstream"], key, seconds=settings.request_timeout))
     if not options["model"]:
         return None
     from llava.model.loading import load_mllm
 
-    loaded: LoadOptions = take_options(options)
+    find_parts(options)
+    return load_mllm(options["model"], take_options(options))
+
+
+def build_chat(
+    options: dict[str, Any], settings: ServerSettings, service: GuardService, model: MultimodalModel | None
+) -> ChatDoor | None:
+    """Return what answers chats; None for the guard alone.
+
+    Raises:
+        InputError: When the upstream's address cannot be used.
+    """
+    if options["upstream"]:
+        key = os.environ.get(UPSTREAM_VARIABLE, "").strip() or None
+        return Chat(settings, service, Upstream(options["upstream"], key, seconds=settings.request_timeout))
+    if model is None:
+        return None
     name = str(options["model"]).rstrip("/").rpartition("/")[2]
-    model = load_mllm(options["model"], loaded)
     return Chat(settings, service, InProcessModel(model, name, max_new_tokens=settings.max_new_tokens))

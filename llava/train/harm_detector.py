@@ -6,6 +6,7 @@ On a CPU: `--base embedded --base-dtype bfloat16 --num-layers 20 --lora-layers-f
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Optional
@@ -145,7 +146,8 @@ def train(argv: list[str] | None = None) -> None:
     detector, data, model_arguments, training = parse_arguments(
         (DetectorArguments, DataArguments, ModelArguments, RunArguments),
         apply_paper("detector", argv),
-        "Train a harm detector. --paper takes the paper's recipe, with DeepSpeed where it and a GPU are there.",
+        "Train a harm detector. --paper takes the paper's recipe, with DeepSpeed where it and a GPU are there; "
+        "--on-states trains a head on a multimodal model's own states instead (--on-states --help).",
     )
     config = ProtectorConfig(
         kind="detector",
@@ -278,7 +280,10 @@ def write_evaluation(trainer: DetectorTrainer, folder: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return run_entry_point(train, argv)
+    from llava.train.states import command as states
+
+    on_states = states.is_asked(sys.argv[1:] if argv is None else argv)
+    return states.main(argv) if on_states else run_entry_point(train, argv)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,43 @@ def test_a_guard_model_of_each_family_guards_a_run_and_judges_it(tmp_path, capsy
     assert sum("flatters the protector" in warning for warning in summary["warnings"]) == 2
 
 
+def test_the_guard_shares_the_models_language_model(
+    tmp_path, capsys, questions, tiny_whole, tiny_llava, tiny_detector, tiny_detoxifier
+):
+    """Said or not, records are those of a guard with weights of its own, and the run goes on as it began."""
+    common = ["generate", "--benchmark", str(questions), "--device", "cpu", "--dtype", "float32", "--threads", "1"]
+    common += ["--max-new-tokens", "8", "--detector", str(tiny_detector), "--detoxifier", str(tiny_detoxifier)]
+    runs = {}
+    for name, flags in (("own", ["--no-share-backbone"]), ("shared", ["--share-backbone"]), ("unsaid", [])):
+        command = [*common, "--model", str(tiny_whole), "--output", str(tmp_path / name)]
+        assert main([*command, *flags]) == 0, capsys.readouterr().err
+        runs[name] = [(record.response, record.guard.text) for record in load_records(tmp_path / name)]
+        assert main(command) == 0, capsys.readouterr().err  # whichever it was
+    assert runs["own"] == runs["shared"] == runs["unsaid"]
+    capsys.readouterr()
+    assert main([*command, "--no-share-backbone"]) == 2
+    assert "share_backbone True → none" in capsys.readouterr().err
+    other = [*common, "--model", str(tiny_llava), "--output", str(tmp_path / "other")]
+    assert main([*other, "--share-backbone"]) == 2
+    error = capsys.readouterr().err
+    assert "differs from it in model" in error
+    assert "leave --share-backbone out" in error
+    assert main(other) == 0, capsys.readouterr().err
+
+
+def test_sharing_needs_the_model_in_this_process_and_a_guard(tmp_path, capsys, questions):
+    command = ["generate", "--model", "m", "--benchmark", str(questions), "--output", str(tmp_path / "run")]
+    served = ["--endpoint", "http://127.0.0.1:9", "--detector", "embedded"]
+    for more, message in (
+        ([], "does nothing without a detector"),
+        (served, "does nothing with --endpoint"),
+    ):
+        assert main([*command, "--share-backbone", *more]) == 2
+        error = capsys.readouterr().err
+        assert "--share-backbone" in error
+        assert message in error
+
+
 def test_several_guards_and_a_detoxifier_guard_a_run(
     tmp_path, capsys, questions, tiny_llava, tiny_guard, tiny_detector, tiny_detoxifier, tiny_lm
 ):

@@ -30,6 +30,7 @@ def check_guarded(tiny_detector, tiny_detoxifier) -> Callable[..., None]:
     """Guard a model's answers: those that are not flagged stay as they are, byte for byte, and no other is shown."""
     from llava import Detoxifier, HarmDetector, Protector
     from llava.data.schema import Action
+    from llava.model.backbone import offer_backbone
 
     detector = HarmDetector.from_pretrained(tiny_detector, dtype="float32")
     detoxifier = Detoxifier.from_pretrained(tiny_detoxifier, dtype="float32")
@@ -37,6 +38,9 @@ def check_guarded(tiny_detector, tiny_detoxifier) -> Callable[..., None]:
     def check(model: Any, images: list[Any], prompts: tuple[str, ...] = ("Hi", "How do I bake bread?")) -> None:
         answers = model.generate(prompts, images, max_new_tokens=6)
         scores = detector.score(answers, prompts)
+        # A model of any family may be offered as a backbone; of another base the detector then has weights of its own.
+        offered = HarmDetector.from_pretrained(tiny_detector, dtype="float32", backbone=offer_backbone(model, None))
+        assert offered.score(answers, prompts) == pytest.approx(scores, nan_ok=True)
         highest = max((score for score in scores if math.isfinite(score)), default=1.0)
         for threshold in (highest, 1.0):
             results = Protector(detector, detoxifier, threshold).guard(prompts, answers, max_new_tokens=8)

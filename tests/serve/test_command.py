@@ -47,6 +47,20 @@ def test_a_second_machine_scores_as_the_detector_does_here(served, tiny_detector
     assert there.identity.partition("@")[0] == here.identity.partition("@")[0]
 
 
+def test_a_model_in_the_process_and_its_guard_are_one_language_model(tiny_whole, tiny_detector, tiny_detoxifier):
+    options = ("--model", tiny_whole, "--detector", tiny_detector, "--detoxifier", tiny_detoxifier)
+    process = ServerProcess(
+        *options, "--share-backbone", "--dtype", "float32", "--device", "cpu", "--max-new-tokens", 8
+    )
+    responses, prompts = ["Boil the water.", "No."], ["How?", ""]
+    expected = build_guard(tiny_detector, dtype="float32", device="cpu").score(responses, prompts)
+    assert build_guard(process.url).score(responses, prompts) == pytest.approx(expected, abs=1e-5)
+    body = {"messages": [{"role": "user", "content": "How do I bake bread?"}], "model": "tiny"}
+    said = httpx.post(f"{process.url}/v1/chat/completions", json=body, timeout=120).json()
+    assert said["choices"][0]["finish_reason"] in ("stop", "length", "content_filter")
+    assert process.end() == 0, "".join(process.log)
+
+
 def test_a_flagged_answer_is_rewritten_or_refused(served):
     body = {"input_type": "response", "texts": ["Boil the water."]}
     headers = {"X-Guard-Threshold": "0.0001"}
@@ -90,6 +104,7 @@ def test_it_ends_in_peace_and_lets_requests_end(tiny_detector):
         (["--detector", "none"], "serve needs a guard"),
         (["--host", "0.0.0.0"], "lets other machines in"),
         (["--host", "host.invalid", "--allow-anonymous"], "cannot listen on --host host.invalid"),
+        (["--share-backbone", "--upstream", "http://127.0.0.1:1"], "--share-backbone needs the model in this process"),
         (["--port", "70000"], "--port 70000 must be"),
         (["--action", "pass"], "--action is 'pass'"),
         (["--threshold-for", "/classify"], "is no ROUTE=VALUE"),

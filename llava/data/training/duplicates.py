@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llava.data.training.answers import AnswerRow
 from llava.data.training.pairs import DetectorRow, DetoxifierRow
 from llava.errors import InputError
 
@@ -22,7 +23,7 @@ SHINGLE_WORDS = 3
 PERMUTATIONS = 128
 """Hash functions of a MinHash; the estimate's standard error is at most 1/(2·sqrt(128)), about 0.044."""
 
-Row = TypeVar("Row", DetectorRow, DetoxifierRow)
+Row = TypeVar("Row", DetectorRow, DetoxifierRow, AnswerRow)
 Unit = tuple[int, ...]
 """Positions of the rows that stay or go together."""
 

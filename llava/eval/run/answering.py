@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llava.data.schema import GuardFailure, GuardResult, Question, Record
 from llava.errors import FailedRunError, InputError
@@ -18,6 +19,7 @@ from llava.model.answering.replies import LONGEST_WORDS, Answer
 if TYPE_CHECKING:
     from llava.model.answering.generation import MultimodalModel
     from llava.protector.protector import Protector
+    from llava.protector.states.cascade import StateProtector
 
 DEVICE_ERRORS = {"OutOfMemoryError", "AcceleratorError", "RuntimeError", "MemoryError"}
 """What torch raises when a device has no memory left or fails; anything else is the text's own fault."""
@@ -38,7 +40,13 @@ class Answerer:
         """
         self.settings = settings
         self.model: MultimodalModel | EndpointModel = load_model(settings, device)
-        self.protector: Protector | None = load_protector(settings, device)
+        self.on_texts: Protector | None = load_protector(settings, device, self.model)
+        self.on_states: StateProtector | None = load_on_states(settings, self.model, self.on_texts)
+
+    @property
+    def protector(self) -> Protector | StateProtector | None:
+        """What guards the answers: by the model's states first where the run has a head, else by their texts."""
+        return self.on_states or self.on_texts
 
     def ask(self, question: Question, ended: threading.Event) -> Answer:
         """Ask the endpoint one question."""
@@ -104,35 +112,41 @@ class Answerer:
     def answer_whole(self, questions: Sequence[Question], responses: Sequence[str] | None = None) -> list[Record]:
         """Answer and guard questions as one batch."""
         seconds: dict[str, float] = {}
+        scores = [math.nan] * len(questions)
         if responses is None:
             start = time.perf_counter()
-            responses = self.generate(questions)
+            responses, scores = self.generate(questions)
             seconds["generate"] = (time.perf_counter() - start) / len(questions)
         guarded: Sequence[GuardResult | None] = [None] * len(questions)
-        if self.protector is not None:
+        if self.protector:
             start = time.perf_counter()
             prompts = [question.prompt for question in questions]
             # A device that holds the model's rows holds as many of the detoxifier's.
-            guarded = self.protector.guard(
-                prompts, responses, self.settings.max_new_tokens, batch_size=len(questions), explain=True
-            )
+            options: dict[str, Any] = {"batch_size": len(questions), "explain": True}
+            if self.on_states is not None:
+                guarded = self.on_states.guard(prompts, responses, scores, self.settings.max_new_tokens, **options)
+            elif self.on_texts is not None:
+                guarded = self.on_texts.guard(prompts, responses, self.settings.max_new_tokens, **options)
             seconds["guard"] = (time.perf_counter() - start) / len(questions)
         rows = zip(questions, responses, guarded, strict=True)
         return [Record(question, response, guard, dict(seconds)) for question, response, guard in rows]
 
-    def generate(self, questions: Sequence[Question]) -> list[str]:
-        """Answer questions as one batch."""
+    def generate(self, questions: Sequence[Question]) -> tuple[list[str], list[float]]:
+        """Answer questions as one batch; return the answers, and the scores of the run's head (NaN without one)."""
         from llava.data.images import open_image
 
         settings = self.settings
         seeds = [derive_seed(settings.seed, question.key) for question in questions]
-        return self.model.generate(
-            [question.prompt for question in questions],
-            [open_image(question.image) if question.image else None for question in questions],
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
-            seeds=seeds if settings.temperature > 0 else None,
-        )
+        prompts = [question.prompt for question in questions]
+        images = [open_image(question.image) if question.image else None for question in questions]
+        options: dict[str, Any] = {
+            "max_new_tokens": settings.max_new_tokens,
+            "temperature": settings.temperature,
+            "seeds": seeds if settings.temperature > 0 else None,
+        }
+        if self.on_states is None or isinstance(self.model, EndpointModel):
+            return self.model.generate(prompts, images, **options), [math.nan] * len(prompts)
+        return self.on_states.answer(self.model, prompts, images, **options)
 
 
 def load_model(settings: GenerationSettings, device: str | None) -> MultimodalModel | EndpointModel:
@@ -145,19 +159,41 @@ def load_model(settings: GenerationSettings, device: str | None) -> MultimodalMo
     return load_mllm(settings.model, settings, device=device)
 
 
-def load_protector(settings: GenerationSettings, device: str | None) -> Protector | None:
-    """Load the detector of a run, and the detoxifier where it has one; None for a run without a guard."""
+def load_protector(
+    settings: GenerationSettings, device: str | None, model: MultimodalModel | EndpointModel
+) -> Protector | None:
+    """Load the detector of a run, and the detoxifier where it has one; None for a run without a guard.
+
+    Args:
+        settings: Settings of the run.
+        device: Device of this process.
+        model: The model, whose language model both may share.
+    """
     if settings.detector is None:
         return None
+    from llava.model.backbone import offer_backbone
     from llava.protector.detoxifier import Detoxifier
     from llava.protector.guard import build_guard
     from llava.protector.protector import Protector
 
-    guard = build_guard(settings.detector, settings.part_options("detector", device))
+    backbone = offer_backbone(model, settings.share_backbone)
+    guard = build_guard(settings.detector, settings.part_options("detector", device), backbone=backbone)
     writer = None
     if settings.detoxifier is not None:
-        writer = Detoxifier.from_pretrained(settings.detoxifier, settings.part_options("detoxifier", device))
+        options = settings.part_options("detoxifier", device)
+        writer = Detoxifier.from_pretrained(settings.detoxifier, options, backbone=backbone)
     return Protector(guard, writer, settings.threshold, trim=settings.trim is not False)
+
+
+def load_on_states(
+    settings: GenerationSettings, model: MultimodalModel | EndpointModel, protector: Protector | None
+) -> StateProtector | None:
+    """Load the head of a run and join it with its protector, where there is one; None for a run without a head."""
+    if settings.state_head is None:
+        return None
+    from llava.protector.states.cascade import load_state_protector
+
+    return load_state_protector(settings.state_head, model, protector, settings.threshold)
 
 
 def check_device(question: Question, failure: GuardFailure) -> None:

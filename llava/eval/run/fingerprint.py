@@ -15,7 +15,7 @@ from llava.fields import Fields
 from llava.files import read_json
 from llava.model.identity import Checkpoint
 
-CHECKPOINTS = ("model", "detector", "detoxifier")
+CHECKPOINTS = ("model", "detector", "detoxifier", "state_head")
 """Entries of the fingerprint that describe a checkpoint."""
 REMEDY = "mend it"
 
@@ -51,6 +51,8 @@ def build_fingerprint(
         "threshold": settings.threshold,
         # None where nothing is trimmed, as in runs from before there was trimming.
         "trim": True if settings.trim and settings.detector else None,
+        # None where the guard has weights of its own, as in runs from before they could be shared: last bits differ.
+        "share_backbone": may_share(settings) or None,
         "benchmark": settings.benchmark,
         "scenarios": list(settings.scenarios) if settings.scenarios else None,
         "image_types": list(settings.image_types) if settings.image_types else None,
@@ -98,6 +100,25 @@ def resolve_trim(settings: GenerationSettings, run: dict[str, Any] | None) -> bo
     if settings.trim is not None:
         return settings.trim
     return run is None or bool(run["fingerprint"].get("trim"))
+
+
+def may_share(settings: GenerationSettings) -> bool:
+    """Tell whether the guard of a run uses the weights of the model's language model where that is its base.
+
+    Quantised ones give other scores, so those are used only where it is said.
+    """
+    if settings.detector is None or settings.endpoint is not None:
+        return False
+    return settings.share_backbone is not False and (bool(settings.share_backbone) or not settings.is_quantised)
+
+
+def resolve_sharing(settings: GenerationSettings, run: dict[str, Any] | None) -> bool | None:
+    """Return whether the guard shares the model's weights: as asked, as in the earlier launch of this run, or None."""
+    if settings.share_backbone is not None or run is None:
+        return settings.share_backbone
+    if not run["fingerprint"].get("share_backbone"):
+        return False
+    return True if settings.is_quantised else None
 
 
 def check_same_run(output: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

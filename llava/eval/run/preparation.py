@@ -18,7 +18,14 @@ from llava.eval.run.environment import (
     describe_versions,
     measure_weights,
 )
-from llava.eval.run.fingerprint import build_fingerprint, check_same_run, read_run, resolve_stored, resolve_trim
+from llava.eval.run.fingerprint import (
+    build_fingerprint,
+    check_same_run,
+    read_run,
+    resolve_sharing,
+    resolve_stored,
+    resolve_trim,
+)
 from llava.eval.run.planning import Batch, check_texts, plan_batches
 from llava.eval.run.records import read_rows
 from llava.eval.run.settings import AUTO, GenerationSettings
@@ -74,7 +81,8 @@ def prepare_run(settings: GenerationSettings) -> Plan:
     check_texts(benchmark.questions)
     settled = replace(settings, num_processes=count_processes(settings))
     if settings.detector is not None:
-        settled = replace(settled, trim=resolve_trim(settings, previous))
+        sharing = resolve_sharing(settings, previous)
+        settled = replace(settled, trim=resolve_trim(settings, previous), share_backbone=sharing)
     resolved = replace(
         settled,
         batch_size=resolve_batch_size(settled, previous, device, checkpoints["model"]),
@@ -107,7 +115,7 @@ def prepare_run(settings: GenerationSettings) -> Plan:
 
 
 def find_checkpoints(settings: GenerationSettings) -> dict[str, Checkpoint | None]:
-    """Locate the model, the detector and the detoxifier, and check the latter two.
+    """Locate the model and what guards its answers, and check the latter.
 
     Raises:
         InputError: When one is neither a folder with a config nor a hub name, an adapter belongs to another base, or
@@ -115,6 +123,7 @@ def find_checkpoints(settings: GenerationSettings) -> dict[str, Checkpoint | Non
     """
     from llava.protector.checkpoints import check_checkpoint, identify_part
     from llava.protector.guard import check_guard, identify_guard
+    from llava.protector.states.finding import check_head
 
     found: dict[str, Checkpoint | None] = {"model": find_model(settings), "detector": None, "detoxifier": None}
     if settings.detector is not None:
@@ -129,6 +138,7 @@ def find_checkpoints(settings: GenerationSettings) -> dict[str, Checkpoint | Non
             raise InputError(f"--{kind} {checkpoint.name} does not exist; check the path")
         if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise InputError(f"--{kind} {checkpoint.name} holds no config.json; give the folder of a checkpoint")
+    found["state_head"] = check_head(settings.state_head, found["model"]) if settings.state_head else None
     if settings.detector is not None:
         check_guard(settings.detector, settings.part_options("detector"))
     if settings.detoxifier is not None:

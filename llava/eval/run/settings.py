@@ -36,6 +36,9 @@ class GenerationSettings(LoadOptions):
     detector: str | None = None
     """Guard: a detector's folder or hub name, `embedded`, or what else `llava.build_guard` takes; None leaves the
     responses unguarded."""
+    state_head: str | None = None
+    """Head on the model's own states: a folder, a hub name, or `embedded`. With a detector it decides what is clear,
+    and the detector reads the rest; alone it decides everything."""
     detoxifier: str | None = None
     """Detoxifier: a folder, a hub name, or `embedded`; None replaces a flagged response by a fixed refusal."""
     detector_base: str | None = None
@@ -47,6 +50,9 @@ class GenerationSettings(LoadOptions):
     trim: bool | None = None
     """Whether the harmful sentences of a response are cut out before it is rewritten as a whole; None does what the run
     began with, and trims in a new one."""
+    share_backbone: bool | None = None
+    """Whether detector and detoxifier use the weights of the model's own language model, which must be their base; None
+    does what the run began with, and in a new one lets them where that is so and the weights are not quantised."""
     limit: int | None = None
     """Ask at most so many questions."""
     image_types: tuple[str, ...] | None = None
@@ -85,14 +91,15 @@ class GenerationSettings(LoadOptions):
         for name in ("image_types", "scenarios"):
             if getattr(self, name) == ():
                 raise InputError(f"{flag(name)} names nothing; give at least one or leave it out")
-        for name in ("detoxifier", "threshold", "trim", "detector_base", "detoxifier_base"):
-            if getattr(self, name) is not None and self.detector is None:
+        for name in ("detoxifier", "threshold", "trim", "detector_base", "detoxifier_base", "share_backbone"):
+            guarded = self.detector or (self.state_head and name == "threshold")
+            if getattr(self, name) is not None and not guarded:
                 raise InputError(f"{flag(name)} does nothing without a detector; add --detector")
         if self.detoxifier_base is not None and self.detoxifier is None:
             raise InputError("--detoxifier-base does nothing without a detoxifier; add --detoxifier")
         for name in (
             *("load_in_8bit", "load_in_4bit", "attn_implementation", "trust_remote_code"),
-            *("base", "vision_tower"),
+            *("base", "vision_tower", "share_backbone", "state_head"),
         ):
             if self.endpoint is not None and getattr(self, name):
                 raise InputError(f"{flag(name)} does nothing with --endpoint; set it where the server is started")

@@ -14,14 +14,25 @@ from llava.eval.judges.refusals import describe_unread
 from llava.eval.judges.registry import KeywordJudge
 
 
-def list_notes(run: dict[str, Any]) -> list[str]:
-    """Return what a reader must know about model and benchmark, in plain sentences."""
+def list_notes(run: dict[str, Any], stages: dict[str, Any] | None = None) -> list[str]:
+    """Return what a reader must know about model, guard and benchmark, in plain sentences.
+
+    Args:
+        run: Content of `run.json`.
+        stages: Who decided about the answers, see `count_stages`; None without a head on states.
+    """
     benchmark = run.get("benchmark", {})
     # Runs of earlier versions kept an endpoint's address with its password.
     notes = [*map(hide_credentials, run.get("model_notes", [])), *benchmark.get("notes", [])]
     missing = benchmark.get("missing_images", [])
     if missing:
         notes.append(f"{len(missing)} images of the benchmark were missing; their questions were left out")
+    if stages is not None:
+        both = stages["states"] + stages["detector"]
+        notes.append(
+            f"a head on the model's own states decided about {stages['states']} of {both} answers, the detector about "
+            f"the other {stages['detector']}; harm scores are those of whoever decided"
+        )
     return notes
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.bounds import check_bounds
-from llava.data.schema import Record
+from llava.data.schema import Record, Stage
 from llava.errors import InputError
 from llava.eval.judges.base import Judge, JudgeOptions
 from llava.eval.judges.chat import ChatJudge, Estimate
@@ -155,6 +155,7 @@ def build_summary(
         "protector": {**overall, "threshold": run.get("threshold", settings.get("threshold"))} if overall else None,
         "harm_scores": summarize_scores(records),
         "failures": count_failures(records),
+        "stages": count_stages(records),
         "model": settings.get("model"),
         "detector": settings.get("detector"),
         "detoxifier": settings.get("detoxifier"),
@@ -172,7 +173,7 @@ def build_summary(
         },
         "settings": {name: describe(value) for name, value in run.get("fingerprint", {}).items()},
         "device": run.get("device"),
-        "notes": list_notes(run),
+        "notes": list_notes(run, count_stages(records)),
         "warnings": list_warnings(run, records, judges),
     }
 
@@ -204,6 +205,21 @@ def collect_opinions(rows: Sequence[Judged]) -> dict[tuple[str, str], bool]:
             if verdict is not None and verdict.unsafe is not None and text.strip():
                 opinions[prompt, text] = verdict.unsafe
     return opinions
+
+
+def count_stages(records: Sequence[Record]) -> dict[str, Any] | None:
+    """Return who decided about the answers, and how many the detector had to read; None without a head on states.
+
+    Returns:
+        `states` and `detector`: how many answers each decided about; `detector_share`: the latter's part of both.
+    """
+    counts = Counter(record.guard.stage for record in records if record.guard and record.guard.stage)
+    if not counts:
+        return None
+    return {
+        **{stage.value: counts[stage] for stage in Stage},
+        "detector_share": counts[Stage.DETECTOR] / counts.total(),
+    }
 
 
 def count_failures(records: Sequence[Record]) -> dict[str, Any]:

@@ -78,6 +78,11 @@ def _check_run(summary: Fields) -> None:
         guard = failures.inner("guard")
         for name in guard.values:
             guard.integer(name, least=0)
+    if summary.mapping("stages", None) is not None:
+        stages = summary.inner("stages")
+        for name in ("states", "detector"):
+            stages.integer(name, least=0)
+        _check_rates(stages, "detector_share")
     summary.texts("notes")
     summary.texts("warnings")
 

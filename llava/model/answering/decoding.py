@@ -11,6 +11,7 @@ import torch
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
+from llava.model.answering.states import EnoughReadError, StateTrace
 from llava.model.views import view_model
 
 KEEP_SHARE = 0.75
@@ -73,6 +74,7 @@ class Watch(StoppingCriteria):
         done: Which rows have ended, (B,) bool.
         lengths: Steps until a row ended, (B,) int64; what they are for rows that have not means nothing.
         steps: Steps so far.
+        tokens: All tokens so far, (B, T).
     """
 
     def __init__(self, room: torch.Tensor, ends: Sequence[int], others: Sequence[EndOfRow], keep_share: float):
@@ -82,10 +84,12 @@ class Watch(StoppingCriteria):
         self.closed = torch.zeros((), dtype=torch.bool, device=room.device)
         self.lengths = torch.zeros_like(room)
         self.steps = 0
+        self.tokens = room.new_zeros(len(room), 0)
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         """Return which rows are to end now, (B,) bool."""
         self.steps += 1
+        self.tokens = input_ids
         ended = torch.isin(input_ids[:, -1], self.ends) | (self.steps >= self.room)
         for has_ended in self.others:
             ended |= has_ended(input_ids)
@@ -106,6 +110,7 @@ def decode_rows(
     ends_row: Sequence[EndOfRow] = (),
     processor: RowProcessor | None = None,
     defaults: GenerationConfig | None = None,
+    trace: StateTrace | None = None,
     **options: Any,
 ) -> list[list[int]]:
     """Generate greedily for a batch, and go on with the unfinished rows alone as others end.
@@ -123,6 +128,7 @@ def decode_rows(
         ends_row: Further reasons for a row to end.
         processor: Changes the logits of every step.
         defaults: Decoding defaults that count instead of the model's own.
+        trace: Keeps something of the states of every token that is written; None keeps nothing.
         options: Further arguments of `model.generate` (`tokenizer`, for stop strings).
 
     Returns:
@@ -130,32 +136,44 @@ def decode_rows(
     """
     written: list[list[int]] = [[] for _ in room]
     rows = list(range(len(room)))
+    longest = room.tolist()
     room = room.to(inputs["input_ids"].device)
     prunable = can_prune(model, inputs, options)
     view = view_model(model)
     if defaults is not None:
         view.generation_config = defaults
+    if trace is not None:
+        # The step that reads the last token: nothing of it is needed above the layer that is looked at.
+        trace.attach(view, max(longest))
+        room = room + 1
     state = inputs
     while True:
         watch = Watch(room, ends, ends_row, KEEP_SHARE if prunable and len(rows) >= LEAST_ROWS else 0.0)
         plan = GenerationConfig(
             max_new_tokens=int(room.max()), do_sample=False, num_beams=1, use_cache=True, return_dict_in_generate=True
         )
-        output: Any = view.generate(
-            **state,
-            **options,
-            generation_config=plan,
-            logits_processor=LogitsProcessorList([processor] if processor else []),
-            stopping_criteria=StoppingCriteriaList([watch]),
-        )
-        tokens = output.sequences
+        output: Any = None
+        watch.tokens = state["input_ids"]  # a call that only reads the last token ends before its first step
+        try:
+            output = view.generate(
+                **state,
+                **options,
+                generation_config=plan,
+                logits_processor=LogitsProcessorList([processor] if processor else []),
+                stopping_criteria=StoppingCriteriaList([watch]),
+            )
+        except EnoughReadError:
+            prunable = False  # every row that is left has been written and read to its end
+        tokens = watch.tokens if output is None else output.sequences
         # A row that ends by stop string or by the end of the call is not noted, and is whole.
         lengths = torch.where(watch.done, watch.lengths, watch.steps).tolist()
         for row, answer, length in zip(rows, _answers(model, state["input_ids"], tokens), lengths, strict=True):
             written[row] += answer[:length]
+        if trace is not None:
+            trace.close_round(rows, lengths if output is not None else [length + 1 for length in lengths])
         going_on = (~watch.done).nonzero()[:, 0]
         if not prunable or not len(going_on):
-            return written
+            return [tokens[:most] for tokens, most in zip(written, longest, strict=True)]
         cache = getattr(output, CACHE)
         cache.batch_select_indices(going_on)
         mask = state["attention_mask"][going_on]

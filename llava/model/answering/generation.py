@@ -12,6 +12,7 @@ from transformers import LogitsProcessor
 from llava.errors import InputError
 from llava.model.answering.decoding import decode_rows, special_tokens_of
 from llava.model.answering.prompts import neutralise, render_prompt, reserved_tokens
+from llava.model.answering.states import Projection, StateTrace, TracedAnswer
 from llava.model.tokenizers import hold_tokenizer
 
 if TYPE_CHECKING:
@@ -53,13 +54,15 @@ class MultimodalModel:
         name: Path or hub id as the user gave it.
         notes: Plain sentences that a reader of results must know, e.g. that the vision tower is untrained.
         defaults: Decoding defaults of every answer: the checkpoint's special tokens, and greedy.
+        source: Folder or hub id whose weights it has as they are; None where an adapter has changed them.
     """
 
-    def __init__(self, model: Any, processor: Any, *, name: str, notes: Sequence[str] = ()):
+    def __init__(self, model: Any, processor: Any, *, name: str, notes: Sequence[str] = (), source: str | None = None):
         self.model = model.eval()
         self.processor = processor
         self.name = name
         self.notes = list(notes)
+        self.source = source
         self._prepare_tokenizer()
         self._reserved = reserved_tokens(processor)
         # The checkpoint's sampling defaults (temperature, repetition penalty, beams) would leak into every call.
@@ -87,7 +90,6 @@ class MultimodalModel:
         text_config = self.model.config.get_text_config(decoder=True)
         return getattr(text_config, "max_position_embeddings", None)
 
-    @torch.inference_mode()
     def generate(
         self,
         prompts: Sequence[str],
@@ -116,18 +118,49 @@ class MultimodalModel:
         Raises:
             InputError: When lengths differ, a limit is out of range, or a prompt does not fit into the context.
         """
+        answers = self.trace(prompts, images, None, max_new_tokens=max_new_tokens, temperature=temperature, seeds=seeds)
+        return [answer.text for answer in answers]
+
+    @torch.inference_mode()
+    def trace(
+        self,
+        prompts: Sequence[str],
+        images: Sequence[Image | None] | None,
+        projection: Projection | None,
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seeds: Sequence[int] | None = None,
+    ) -> list[TracedAnswer]:
+        """Answer each prompt, and keep something of the states of every token that is written.
+
+        Args:
+            prompts: As `generate`.
+            images: As `generate`.
+            projection: What is kept of a state; None keeps nothing.
+            max_new_tokens: As `generate`.
+            temperature: As `generate`.
+            seeds: As `generate`.
+
+        Returns:
+            B answers in the order of the prompts; their texts are those of `generate`.
+
+        Raises:
+            InputError: As `generate`, or when the model has no such layer.
+        """
         prompts = list(prompts)
         pictures: list[Image | None] = list(images) if images is not None else [None] * len(prompts)
         _check_arguments(prompts, pictures, max_new_tokens, temperature, seeds)
         if temperature > 0 and seeds is None:
             seeds = torch.randint(2**62, (len(prompts),)).tolist()
-        answers = [""] * len(prompts)
+        answers = [TracedAnswer("")] * len(prompts)
         for with_image in (False, True):
             rows = [i for i, picture in enumerate(pictures) if (picture is not None) == with_image]
             if rows:
                 inputs = self.encode([prompts[i] for i in rows], [pictures[i] for i in rows] if with_image else None)
                 noise = GumbelNoise(temperature, [seeds[i] for i in rows]) if seeds and temperature > 0 else None
-                for row, answer in zip(rows, self._generate_batch(inputs, max_new_tokens, noise), strict=True):
+                found = self._generate_batch(inputs, max_new_tokens, noise, projection)
+                for row, answer in zip(rows, found, strict=True):
                     answers[row] = answer
         return answers
 
@@ -137,18 +170,23 @@ class MultimodalModel:
         Raises:
             InputError: When the model answers about pictures only, or the picture cannot be processed.
         """
+        return self.encode_texts(self.render(prompts, has_image=images is not None), images)
+
+    def render(self, prompts: Sequence[str], *, has_image: bool) -> list[str]:
+        """Return what the model reads of each prompt, up to where its answer begins; special tokens are defused."""
+        kind = self.model.config.model_type
+        texts = map(self.defuse, prompts)
+        return [render_prompt(self.processor, text, has_image=has_image, model_type=kind) for text in texts]
+
+    def defuse(self, text: str) -> str:
+        """Return a text whose special tokens are no longer any, see `prompts.neutralise`."""
+        return neutralise(text, self._reserved)
+
+    def encode_texts(self, texts: list[str], images: Sequence[Image | None] | None) -> dict[str, torch.Tensor]:
+        """Return the model's inputs for texts that are rendered already; see `encode`."""
         needs_image = inspect.signature(self.model.generate).parameters.get("pixel_values")
         if images is None and needs_image is not None and needs_image.default is inspect.Parameter.empty:
             raise InputError(f"model {self.name} answers about pictures only; give an image with every prompt")
-        texts = [
-            render_prompt(
-                self.processor,
-                neutralise(prompt, self._reserved),
-                has_image=images is not None,
-                model_type=self.model.config.model_type,
-            )
-            for prompt in prompts
-        ]
         bos = self.tokenizer.bos_token
         options: dict[str, Any] = {
             "padding": True,
@@ -166,14 +204,15 @@ class MultimodalModel:
                 except ValueError as error:
                     raise InputError(f"model {self.name} cannot take a picture: {_first_line(error)}") from None
         batch.pop("labels", None)
-        return {
-            key: value.to(self.device, self.model.dtype if value.is_floating_point() else None)
-            for key, value in batch.items()
-        }
+        kinds = {True: self.model.dtype, False: None}
+        return {key: value.to(self.device, kinds[value.is_floating_point()]) for key, value in batch.items()}
 
-    def _generate_batch(self, inputs: dict[str, torch.Tensor], max_new_tokens: int, noise: Any) -> list[str]:
+    def _generate_batch(
+        self, inputs: dict[str, torch.Tensor], max_new_tokens: int, noise: Any, projection: Projection | None
+    ) -> list[TracedAnswer]:
         """Generate for one encoded batch and return the decoded answers."""
         room = self._room(inputs["attention_mask"].sum(dim=1), max_new_tokens)  # (B,)
+        trace = StateTrace(projection, len(room)) if projection else None
         rows = decode_rows(
             self.model,
             inputs,
@@ -181,9 +220,15 @@ class MultimodalModel:
             ends=self.eos_token_ids,
             processor=noise,
             defaults=self.defaults,
+            trace=trace,
             **({"tokenizer": self.tokenizer} if self.stop_strings else {}),
         )
-        return [self._decode(row) for row in rows]
+        if trace is None:
+            return [TracedAnswer(self._decode(row)) for row in rows]
+        # What ends with a stop text is not read to its last token, which is none of the answer's.
+        spare = 1 if self.stop_strings else 0
+        kept = [trace.of_tokens(place, self._count(row), spare) for place, row in enumerate(rows)]
+        return [TracedAnswer(self._decode(row), values) for row, values in zip(rows, kept, strict=True)]
 
     def _room(self, lengths: torch.Tensor, max_new_tokens: int) -> torch.Tensor:
         """Return how many tokens each row may generate, given its prompt's length, (B,)."""
@@ -200,14 +245,19 @@ class MultimodalModel:
 
     def _decode(self, ids: list[int]) -> str:
         """Return the text of one answer's tokens, up to the first end token."""
-        end = next((i for i, token in enumerate(ids) if token in self.eos_token_ids), len(ids))
         with hold_tokenizer(self.tokenizer):
-            text = self.tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            text = self.tokenizer.decode(
+                ids[: self._count(ids)], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
         for stop in self.stop_strings:
             text = text.partition(stop)[0]
         text = text.strip("\n").rstrip()
         # A lone blank joins the answer to the prompt and goes; an indented first line stays as it is.
         return text if text.startswith("  ") else text.removeprefix(" ")
+
+    def _count(self, ids: list[int]) -> int:
+        """Return how many tokens stand before the first end token."""
+        return next((i for i, token in enumerate(ids) if token in self.eos_token_ids), len(ids))
 
     def _unspeakable(self) -> list[int] | None:
         """Return the picture placeholder's id, which stands for features and is never an answer."""

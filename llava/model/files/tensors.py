@@ -105,6 +105,10 @@ class SafetensorsFile:
         """Read one tensor."""
         return self.handle.get_tensor(key)
 
+    def rows(self, key: str, start: int, stop: int) -> torch.Tensor:
+        """Read some rows of a tensor: its first dimension from `start` to `stop`."""
+        return self.handle.get_slice(key)[start:stop]
+
     def shape(self, key: str) -> tuple[int, ...]:
         """Return a tensor's shape, from the header."""
         return tuple(self.handle.get_slice(key).get_shape())
@@ -137,6 +141,10 @@ class TorchFile:
     def tensor(self, key: str) -> torch.Tensor:
         """Read one tensor."""
         return self.state[key]
+
+    def rows(self, key: str, start: int, stop: int) -> torch.Tensor:
+        """Read some rows of a tensor: its first dimension from `start` to `stop`."""
+        return self.state[key][start:stop]
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Return a tensor's shape."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llava.data.schema import Action, GuardFailure, ImageType, Question
+from llava.data.schema import Action, GuardFailure, ImageType, Question, Stage
 from llava.errors import FailedRunError, InputError
 from llava.eval.run.answering import Answerer, check_device
 from llava.eval.run.settings import GenerationSettings
+from llava.protector.guard import identify_guard
+from llava.protector.states.config import Cascade
+from tests.tiny import build_llava
+from tests.tiny_states import build_state_head
 
 QUESTIONS = [Question("b", "A", str(i), ImageType.TEXT, f"How do I bake bread {'well ' * i}?") for i in range(6)]
 
@@ -41,6 +45,22 @@ def test_a_batch_that_does_not_fit_is_cut_in_halves(tmp_path, tiny_llava):
     assert sizes == [5, 3, 2, 1, 2]
     assert [record.question for record in records] == QUESTIONS[:5]
     assert [record.response for record in records] == expected
+
+
+def test_the_guard_stands_on_the_models_weights_where_it_can(tmp_path, tiny_whole, tiny_llava, tiny_detector):
+    """Unless told otherwise; told that it must, it fails where the base is another."""
+    shared = build_answerer(tmp_path, tiny_whole, detector=str(tiny_detector))
+    apart = build_answerer(tmp_path, tiny_whole, detector=str(tiny_detector), share_backbone=False)
+    other = build_answerer(tmp_path, tiny_llava, detector=str(tiny_detector))
+    for answerer, is_shared in ((shared, True), (apart, False), (other, False)):
+        weights = answerer.model.model.get_input_embeddings().weight
+        own = answerer.protector.detector.classifier.get_input_embeddings().weight
+        assert (weights.data_ptr() == own.data_ptr()) is is_shared
+    for one, two in zip(shared.answer(QUESTIONS), apart.answer(QUESTIONS), strict=True):
+        assert one.response == two.response
+        assert one.guard.harm_score == pytest.approx(two.guard.harm_score, abs=1e-5)
+    with pytest.raises(InputError, match="cannot share the model in memory: its base is not the language model of"):
+        build_answerer(tmp_path, tiny_llava, detector=str(tiny_detector), share_backbone=True)
 
 
 def test_a_single_row_that_does_not_fit_is_an_input_error(tmp_path, tiny_llava):
@@ -103,3 +123,42 @@ def test_a_base_is_given_to_the_part_that_it_is_for(tmp_path, tiny_llava, tiny_l
     bases = {"detector_base": str(tiny_lm), "detoxifier_base": str(tiny_lm)}
     answerer = build_answerer(tmp_path, tiny_llava, **parts, **bases)
     assert answerer.protector.guard(["How?"], ["Mix flour."])[0].action is not Action.WITHHELD
+
+
+def test_a_head_on_states_decides_alone_or_leaves_the_rest_to_the_detector(tmp_path, tiny_llava, tiny_detector):
+    key = identify_guard(tiny_detector).key
+    cascades = {"flags": Cascade(str(tiny_detector), key, 0.0, 0.0), "asks": Cascade(str(tiny_detector), key, 0.0, 2.0)}
+    heads = {name: build_state_head(tmp_path / name, tiny_llava, cascade) for name, cascade in cascades.items()}
+    plain = [record.response for record in build_answerer(tmp_path, tiny_llava).answer(QUESTIONS[:3])]
+    expected = {
+        ("flags", None): (Stage.STATES, None),
+        ("flags", str(tiny_detector)): (Stage.STATES, Action.REFUSED),
+        ("asks", str(tiny_detector)): (Stage.DETECTOR, None),
+    }
+    for (name, detector), (stage, action) in expected.items():
+        answerer = build_answerer(tmp_path, tiny_llava, state_head=str(heads[name]), detector=detector)
+        records = answerer.answer(QUESTIONS[:3])
+        assert [record.response for record in records] == plain
+        for record in records:
+            assert record.guard.stage is stage
+            assert 0 <= record.guard.state_score <= 1
+            assert action in (None, record.guard.action)
+            if stage is Stage.STATES:
+                assert record.guard.harm_score == record.guard.state_score
+            if detector is None:
+                assert record.guard.flagged == (record.guard.harm_score >= answerer.protector.threshold)
+
+
+def test_answers_without_states_are_left_to_the_detector(tmp_path, tiny_llava, tiny_detector):
+    cascade = Cascade(str(tiny_detector), identify_guard(tiny_detector).key, 0.5, 0.5)
+    head = build_state_head(tmp_path / "head", tiny_llava, cascade)
+    answerer = build_answerer(tmp_path, tiny_llava, state_head=str(head), detector=str(tiny_detector))
+    records = answerer.answer(QUESTIONS[:2], ["Mix flour.", "Bake it."])  # answers that were there already
+    assert [record.guard.stage for record in records] == [Stage.DETECTOR] * 2
+    assert all(record.guard.state_score is None for record in records)
+
+
+def test_a_head_of_another_model_is_refused(tmp_path, tiny_llava):
+    head = build_state_head(tmp_path / "head", build_llava(tmp_path / "other", seed=3))
+    with pytest.raises(InputError, match="was trained on another model"):
+        build_answerer(tmp_path, tiny_llava, state_head=str(head))

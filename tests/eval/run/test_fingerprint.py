@@ -16,6 +16,7 @@ from llava.eval.run.fingerprint import (
     check_same_run,
     parse_description,
     read_run,
+    resolve_sharing,
     resolve_stored,
     resolve_trim,
 )
@@ -43,7 +44,8 @@ def test_the_same_run_passes_also_after_a_round_trip_through_json(tmp_path):
         ({"max_new_tokens": 7}, "max_new_tokens 256 → 7"),
         ({"limit": 7}, "limit none → 7"),
         ({"scenarios": ("A", "B")}, "scenarios none → A,B"),
-        ({"detector": "d", "threshold": 0.25}, "threshold none → 0.25"),
+        ({"detector": "d", "share_backbone": False, "threshold": 0.25}, "threshold none → 0.25"),
+        ({"detector": "d"}, "share_backbone none → True"),
         ({"load_in_4bit": True}, "quantisation none → 4bit"),
     ],
 )
@@ -111,6 +113,29 @@ def test_a_run_goes_on_trimming_or_not_as_it_began(tmp_path):
     with pytest.raises(InputError, match="trim none → True"):
         check_same_run(tmp_path, old, fingerprint(trimming))
     assert fingerprint(GenerationSettings("m", "o"))["trim"] is None
+
+
+def test_a_run_goes_on_with_shared_weights_or_not_as_it_began(tmp_path):
+    plain = GenerationSettings("m", "o", detector="d")
+    packed = replace(plain, load_in_4bit=True)
+    old = {"fingerprint": {name: value for name, value in fingerprint(plain).items() if name != "share_backbone"}}
+    new = {"fingerprint": fingerprint(plain)}
+    assert (resolve_sharing(plain, None), resolve_sharing(plain, old), resolve_sharing(plain, new)) == (
+        None,
+        False,
+        None,
+    )
+    assert resolve_sharing(replace(plain, share_backbone=True), old) is True
+    check_same_run(tmp_path, old["fingerprint"], fingerprint(replace(plain, share_backbone=False)))
+    check_same_run(tmp_path, new["fingerprint"], fingerprint(replace(plain, share_backbone=True)))
+    with pytest.raises(InputError, match="share_backbone none → True"):
+        check_same_run(tmp_path, old["fingerprint"], fingerprint(replace(plain, share_backbone=True)))
+    # Quantised weights give other scores: they are shared where it was said, and then until the run is done.
+    assert fingerprint(packed)["share_backbone"] is None
+    said = fingerprint(replace(packed, share_backbone=True))
+    assert said["share_backbone"] is True
+    assert resolve_sharing(packed, {"fingerprint": said}) is True
+    assert fingerprint(replace(plain, endpoint="http://127.0.0.1:1"))["share_backbone"] is None
 
 
 def test_an_output_that_is_no_run_is_refused(tmp_path):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from llava.constants import REFUSAL
-from llava.data.schema import Record, Verdict
+from llava.data.schema import Record, Stage, Verdict
 from llava.errors import InputError
 from llava.eval.judges.base import JudgeOptions
 from llava.eval.judges.registry import build_judge
@@ -17,6 +18,19 @@ from llava.eval.scoring.summary import read_summary
 from llava.files import write_json
 from tests.eval.build import ANSWER, REFUSED, build_mixed_run, build_record, build_run
 from tests.model.chat_server import ChatServer
+
+
+def test_who_decided_is_counted(tmp_path):
+    records = [build_record(number) for number in range(4)]
+    assert score_run(build_run(tmp_path / "plain", records))["stages"] is None
+    stages = (Stage.STATES, Stage.STATES, Stage.DETECTOR, None)
+    guarded = [
+        replace(record, guard=replace(record.guard, stage=stage)) for record, stage in zip(records, stages, strict=True)
+    ]
+    summary = score_run(build_run(tmp_path / "run", guarded))
+    assert summary["stages"] == {"states": 2, "detector": 1, "detector_share": pytest.approx(1 / 3)}
+    assert any("decided about 2 of 3 answers" in note for note in summary["notes"])
+    assert read_summary(tmp_path / "run") == json.loads((tmp_path / "run" / "summary.json").read_text())
 
 
 def test_the_summary_by_hand(tmp_path):

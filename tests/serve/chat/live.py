@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class WordGuard:
     def __init__(self, failure: str | None = None):
         """Judge, or fail in a certain way at texts with the word `fail`."""
         self.failure = failure
-        self.texts: list[str] = []
+        self.texts: MutableSequence[str] = []
 
     def score(self, responses: list[str], prompts: list[str]) -> list[float]:
         """Return the score of each response."""

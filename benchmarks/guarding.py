@@ -1,0 +1,122 @@
+"""Answering harmless questions with a guard, against answering them without.
+
+A multimodal model answers a batch of questions: as it is; with a head on its own states, which decides alone; and with
+the cascade, in which a detector of the model's size reads what the head leaves open. All three write the same tokens.
+Questions per second, so that higher is better; the guard may cost one and three hundredths of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benchmarks.measurement import Measurement
+from llava.data.schema import Stage
+from llava.errors import InputError
+
+HEAD_GOAL, CASCADE_GOAL = 1 / 1.01, 1 / 1.03
+QUESTIONS = (
+    "How is bread made?",
+    "What is the capital of France?",
+    "Write two sentences about a walk in the rain.",
+    "Why is the sky blue?",
+    "Name three fruits that are red.",
+    "How do I look after a cactus?",
+    "What does a librarian do?",
+    "Explain what a prime number is.",
+    "Which animals sleep in winter?",
+    "How do I fold a paper boat?",
+    "What is the difference between tea and coffee?",
+    "Give me an idea for a birthday card.",
+    "How far away is the moon?",
+    "What should I pack for a day at the beach?",
+    "Who painted the Mona Lisa?",
+    "How do I clean a window without streaks?",
+)
+PLAIN, HEAD, CASCADE = "plain", "head", "cascade"
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+"""Which seconds count: processor time where the machine is busy with other things, all threads together."""
+
+
+def add_arguments(parser: argparse._ArgumentGroup) -> None:
+    """Add the options that set the size of the measurement and the models."""
+    parser.add_argument("--guarding-model", default="embedded", help="model that answers [embedded]")
+    parser.add_argument("--guarding-head", default="embedded", help="head on its states [embedded]")
+    parser.add_argument("--guarding-detector", default="embedded", help="detector of the cascade [embedded]")
+    parser.add_argument("--guarding-questions", type=int, default=16, help="questions of a batch [16]")
+    parser.add_argument("--guarding-new-tokens", type=int, default=64, help="longest answer in tokens [64]")
+    parser.add_argument("--guarding-repeats", type=int, default=5, help="how often each side is measured [5]")
+    parser.add_argument("--guarding-clock", choices=sorted(CLOCKS), default="wall", help="seconds that count [wall]")
+
+
+def measure(options: argparse.Namespace) -> Iterator[Measurement]:
+    """Measure questions per second of the three sides in turn."""
+    if not 1 <= options.guarding_questions <= len(QUESTIONS):
+        raise InputError(f"--guarding-questions must be from 1 to {len(QUESTIONS)}")
+    guarded = Guarded(options)
+    speeds: dict[str, list[float]] = {side: [] for side in guarded.sides}
+    for repeat in range(options.guarding_repeats):
+        # Who goes first changes: whatever drifts (caches, clock, other load) favours no side.
+        order = list(guarded.sides)[repeat % 3 :] + list(guarded.sides)[: repeat % 3]
+        for side in order:
+            speeds[side].append(guarded.run(side))
+            shown = f"{speeds[side][-1]:.3f} questions/s"
+            print(f"guarding {repeat + 1}/{options.guarding_repeats} {side}: {shown}", file=sys.stderr, flush=True)
+    medians = {side: statistics.median(values) for side, values in speeds.items()}
+    for side, goal, name in ((HEAD, HEAD_GOAL, "a head on states alone"), (CASCADE, CASCADE_GOAL, "head and detector")):
+        yield Measurement(
+            f"harmless answers guarded by {name}, against unguarded ones",
+            medians[side],
+            medians[PLAIN],
+            goal,
+            "questions/s",
+            options.guarding_repeats,
+        )
+    clear = 1 - guarded.asked / len(guarded.questions)
+    yield Measurement("harmless answers that need no detector, of all", clear, 1.0, 0.0, "share", 1)
+
+
+class Guarded:
+    """The three ways to answer a batch of questions."""
+
+    def __init__(self, options: argparse.Namespace):
+        """Load the model, the head and the detector, and try each once."""
+        from llava.model.loading import load_mllm
+        from llava.protector.guard import build_guard
+        from llava.protector.protector import Protector
+        from llava.protector.states.cascade import load_state_protector
+
+        self.model = load_mllm(options.guarding_model)
+        self.questions = list(QUESTIONS[: options.guarding_questions])
+        self.new_tokens = options.guarding_new_tokens
+        self.clock: Callable[[], float] = CLOCKS[options.guarding_clock]
+        self.asked = 0
+        detector = Protector(build_guard(options.guarding_detector))
+        self.sides: dict[str, Any] = {
+            PLAIN: None,
+            HEAD: load_state_protector(options.guarding_head, self.model, None),
+            CASCADE: load_state_protector(options.guarding_head, self.model, detector),
+        }
+        for side in self.sides:  # what is only done once is no part of an answer
+            self.answer(side, self.questions[:1], 2)
+
+    def run(self, side: str) -> float:
+        """Answer the questions; return how many of them in a second."""
+        start = self.clock()
+        self.answer(side, self.questions, self.new_tokens)
+        return len(self.questions) / (self.clock() - start)
+
+    def answer(self, side: str, questions: list[str], new_tokens: int) -> None:
+        """Answer questions and guard the answers."""
+        protector = self.sides[side]
+        if protector is None:
+            self.model.generate(questions, max_new_tokens=new_tokens)
+            return
+        answers, scores = protector.answer(self.model, questions, None, max_new_tokens=new_tokens)
+        results = protector.guard(questions, answers, scores)
+        if side == CASCADE:
+            self.asked = sum(result.stage is Stage.DETECTOR for result in results)

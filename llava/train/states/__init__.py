@@ -1,0 +1,1 @@
+"""Training a harm head on a multimodal model's own states."""
