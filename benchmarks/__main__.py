@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -148,7 +148,7 @@ def measure_all(
             continue
         if options.repeats is not None:
             setattr(options, f"{name}_repeats", options.repeats)
-        measure_one(name, lambda module=modules[name]: module.measure(options), results)  # type: ignore[misc]
+        measure_one(name, modules[name], options, results)
     if results.rows:
         write_json(options.output, [row.to_dict() for row in results.rows])
         machine = describe_machine()
@@ -161,10 +161,10 @@ def measure_all(
             draw_ratios(results.rows, machine, options.plot)
 
 
-def measure_one(name: str, measure: Callable[[], Iterable[Measurement]], results: Results) -> None:
+def measure_one(name: str, module: BenchmarkModule, options: argparse.Namespace, results: Results) -> None:
     """Run one benchmark; when it fails, what it measured before counts, and the failure is noted."""
     try:
-        for row in measure():
+        for row in module.measure(options):
             results.rows.append(row)
     except Exception as error:  # noqa: BLE001 - whatever stops one benchmark, the others are still worth measuring
         line, code = describe_failure(error) or (f"{type(error).__name__}: {error}", FAILED)

@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from llava.errors import FailedRunError, InputError
 
@@ -126,6 +126,21 @@ def write_text_atomic(path: str | Path, text: str) -> None:
 
 def write_bytes_atomic(path: str | Path, content: bytes) -> None:
     """Write bytes to `path` as `write_text_atomic` does."""
+    with replace_file(path) as stream:
+        stream.write(content)
+
+
+@contextlib.contextmanager
+def replace_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends well, and leaves nothing behind when it does not.
+
+    Args:
+        path: File to write; its folder is made when it is missing. A symbolic link is followed.
+
+    Raises:
+        InputError: When `path` is a folder, a device or a pipe, or its place cannot be written to.
+        FailedRunError: When the disk is full.
+    """
     with explain_writing(path):
         target = Path(os.path.realpath(path))
         if target.exists() and not target.is_file():
@@ -136,7 +151,7 @@ def write_bytes_atomic(path: str | Path, content: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             # mkstemp makes the file private to its owner; a result file follows the umask like any other.
@@ -155,8 +170,10 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write `rows` as JSON Lines, one object a line, atomically."""
-    write_text_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    """Write `rows` as JSON Lines, one object a line, atomically; one row is held at a time."""
+    with replace_file(path) as stream:
+        for row in rows:
+            stream.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
 
 
 def parse_json(text: str, where: str, remedy: str = "mend it") -> Any:

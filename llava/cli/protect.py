@@ -25,12 +25,20 @@ from llava.cli.options import (
 
 
 def detect(
-    input: Annotated[Path, typer.Option(help="Rows with response and, where known, prompt: JSON Lines, JSON or CSV.")],
-    output: Annotated[Path, typer.Option(help="JSONL to write: the rows with harm_score and flagged.")],
+    input: Annotated[
+        Path, typer.Option(help="Rows with response and, where known, prompt: JSON Lines, JSON, CSV or Parquet.")
+    ],
+    output: Annotated[
+        Path, typer.Option(help="Rows with harm_score and flagged: JSON Lines, or .csv, .parquet by its ending.")
+    ],
     detector: Detector = "embedded",
     detector_base: DetectorBase = None,
     threshold: Threshold = None,
-    batch_size: Annotated[int, typer.Option(help="Texts a forward pass.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Full windows a forward pass; of shorter texts more fit.")] = 16,
+    num_processes: Annotated[
+        int | None, typer.Option(help="Processes that share the work [accelerators, or 1].")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of one process [shared evenly].")] = None,
     device: Device = None,
     dtype: Dtype = "auto",
     attn_implementation: Attention = None,
@@ -39,18 +47,25 @@ def detect(
     trust_remote_code: TrustRemoteCode = False,
     config: Config = None,
 ) -> None:
-    """Score responses: adds harm_score (1 = harmful) and flagged to each row."""
+    """Score responses: adds harm_score (1 = harmful) and flagged to each row. Resumes."""
     options = {**locals(), "base": detector_base}
+    from llava.eval.detection.runner import run_detection
+    from llava.eval.detection.settings import DetectionSettings
     from llava.model.options import take_options
-    from llava.places import check_output_file
-    from llava.protector.guard import build_guard
-    from llava.protector.jsonl import detect_rows, read_responses, write_rows
 
-    rows = read_responses(input)
-    check_output_file(output)
-    guard = build_guard(detector, take_options(options), batch_size=batch_size)
-    done = write_rows(output, detect_rows(guard, rows, threshold), len(rows), "detect")
-    typer.echo(f"{output}: {sum(row['flagged'] for row in done)} of {len(done)} responses flagged")
+    found = run_detection(
+        DetectionSettings(
+            **vars(take_options(options)),
+            input=input,
+            output=output,
+            detector=detector,
+            threshold=threshold,
+            batch_size=batch_size,
+            num_processes=num_processes,
+            threads=threads,
+        )
+    )
+    typer.echo(f"{output}: {found.flagged} of {found.rows} responses flagged")
 
 
 def detoxify(

@@ -87,21 +87,41 @@ class HarmClassifier(nn.Module):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        if self.stretches:
-            mask = attention_mask if response_mask is None else response_mask
-            token_logits = self.score_tokens(input_ids, attention_mask)  # (B, T)
-            logits = pool_stretches(token_logits, mask, self.stretches, self.margin)  # (B,)
-            return SequenceClassifierOutput(logits=logits.unsqueeze(1))
         hidden = self.read(input_ids, attention_mask)  # (B, T, H)
-        pooled = self.pool(hidden, attention_mask, response_mask)  # (B, H)
-        return SequenceClassifierOutput(logits=self.score(pooled).float())
+        return SequenceClassifierOutput(logits=self.decide(hidden, attention_mask, response_mask))
 
-    def read(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Return the last hidden states in the head's type, (B, T, H)."""
+    def read(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        positions: torch.Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> torch.Tensor:
+        """Return the last hidden states in the head's type, (B, T, H).
+
+        Args:
+            input_ids: Token ids, int64, (B, T).
+            attention_mask: 1 for tokens, (B, P + T): of what the cache holds, then of `input_ids`.
+            positions: Positions of the tokens, (B, T), where a cache has rows of several lengths.
+            cache: What the transformer keeps of the P tokens before; it grows by these.
+        """
+        more: dict[str, Any] = {} if positions is None else {"position_ids": positions}
+        if cache is not None:
+            more[CACHE] = cache
         hidden: torch.Tensor = self.backbone(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=cache is not None, **more
         ).last_hidden_state
         return self.cast(hidden)
+
+    def decide(
+        self, hidden: torch.Tensor, attention_mask: torch.Tensor, response_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the logits, (B, 1), of hidden states (B, T, H); the masks are those of `forward`."""
+        if self.stretches:
+            mask = attention_mask if response_mask is None else response_mask
+            token_logits = self.score(hidden)[..., 0].float()  # (B, T)
+            return pool_stretches(token_logits, mask, self.stretches, self.margin).unsqueeze(1)
+        return self.score(self.pool(hidden, attention_mask, response_mask)).float()
 
     def cast(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return hidden states in the head's type."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 BATCH_SIZE = 16
-"""Windows a forward pass unless told otherwise."""
+"""Full windows a forward pass unless told otherwise; of shorter ones as many more fit."""
 
 
 class HarmDetector:
@@ -54,7 +54,7 @@ class HarmDetector:
             config: How both are used.
             name: How messages call it.
             key: What tells the checkpoint from others, e.g. a digest; None takes the name.
-            batch_size: Windows a forward pass.
+            batch_size: Full windows a forward pass, of shorter ones more.
         """
         self.classifier = classifier.eval()
         self.tokenizer = tokenizer
@@ -78,7 +78,7 @@ class HarmDetector:
         Args:
             path: The checkpoint. Without a `protector_config.json` it is read as a released one (label 1 = safe).
             options: How it is loaded; None stands for the defaults.
-            batch_size: Windows a forward pass.
+            batch_size: Full windows a forward pass, of shorter ones more.
             backbone: A multimodal model in memory whose language model is the adapter's base: the detector uses its
                 weights, in its numbers and on its device, instead of a copy of them.
             keywords: Fields of `LoadOptions` by name, such as `device`, `dtype` and `base`; they win over `options`.
@@ -146,7 +146,7 @@ class HarmDetector:
             responses: Texts to score.
             prompts: The questions they answer, one each; used when the detector reads `prompt+response`. None stands
                 for unknown questions.
-            batch_size: Windows a forward pass; None takes the detector's own.
+            batch_size: Full windows a forward pass, of shorter ones more; None takes the detector's own.
 
         Returns:
             One harm score a response in [0, 1], 1 = harmful. NaN where there is nothing to score (an empty response) or
@@ -166,15 +166,10 @@ class HarmDetector:
                 for row, (prompt, response) in enumerate(zip(questions, responses, strict=True))
                 for window in encode_readings(self.tokenizer, self.config, prompt, response)
             ]
-        windows.sort(key=lambda item: len(item[1].ids))
         window_scores: list[list[float]] = [[] for _ in responses]
-        network = self._view_network()
-        size = batch_size or self.batch_size
-        for start in range(0, len(windows), size):
-            batch = windows[start : start + size]
-            scores = self._forward(network, [window for _, window in batch])
-            for (row, _), harm_score in zip(batch, scores, strict=True):
-                window_scores[row].append(harm_score)
+        harm_scores = self._score_windows([window for _, window in windows], batch_size or self.batch_size)
+        for (row, _), harm_score in zip(windows, harm_scores, strict=True):
+            window_scores[row].append(harm_score)
         return [_worst(scores) for scores in window_scores]
 
     def open_stream(self, prompt: str) -> TokenStream:
@@ -242,17 +237,19 @@ class HarmDetector:
 
         return view_model(self.classifier) if keeps_state(self.classifier) else self.classifier
 
-    def _forward(self, network: HarmClassifier, windows: list[Window]) -> list[float]:
+    def _score_windows(self, windows: list[Window], batch_size: int) -> list[float]:
         """Return the harm score of each window."""
         import torch
 
-        from llava.protector.classifier import pad_windows
+        from llava.protector.scoring.passes import read_logits
 
-        place = network.device
-        batch = pad_windows(windows, self.tokenizer.pad_token_id or 0)
-        with torch.inference_mode():
-            logits = network(**{name: tensor.to(place) for name, tensor in batch.items()}).logits  # (B, 1)
-        p_positive = torch.sigmoid(logits[:, 0].double() / self.config.temperature)
+        found = read_logits(
+            self._view_network(),
+            windows,
+            pad_token_id=self.tokenizer.pad_token_id or 0,
+            budget=batch_size * self.config.max_length,
+        )
+        p_positive = torch.sigmoid(torch.tensor(found, dtype=torch.float64) / self.config.temperature)
         p_harmful = p_positive if self.config.positive_label == "harmful" else 1.0 - p_positive
         return p_harmful.tolist()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,12 @@ def read_responses(path: str | Path, flags: bool = False) -> list[dict[str, Any]
         InputError: When the file is missing, corrupt or empty, or a row's fields are of another kind; the message names
             the line.
     """
-    rows = []
+    return list(iter_responses(path, flags))
+
+
+def iter_responses(path: str | Path, flags: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield what `read_responses` returns, one row at a time."""
+    found = False
     unread = UnreadColumns(f"input file {path}", CONTEXT)
     for where, raw in iter_rows(path, "input file"):
         here = f"input file {where}"
@@ -67,11 +72,11 @@ def read_responses(path: str | Path, flags: bool = False) -> list[dict[str, Any]
             row["flagged"] = flag
             read.add("flagged")
         unread.see(row, read)
-        rows.append(row)
-    if not rows:
+        found = True
+        yield row
+    if not found:
         raise InputError(f"input file {path} has no rows; write one JSON object a line")
     unread.log(logger)
-    return rows
 
 
 def detect_rows(
@@ -89,9 +94,23 @@ def detect_rows(
     limit = detector.threshold if threshold is None else threshold
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
-        scores = score_responses(detector, [row["response"] for row in chunk], [row.get("prompt", "") for row in chunk])
-        for row, score in zip(chunk, scores, strict=True):
-            yield {**row, "harm_score": None if math.isnan(score) else score, "flagged": is_flagged(score, limit)}
+        for row, score in zip(chunk, score_rows(detector, chunk), strict=True):
+            yield add_score(row, score, limit)
+
+
+def score_rows(detector: Guard, rows: Sequence[dict[str, Any]]) -> list[float]:
+    """Return the harm score of each row, in one call of the guard: 1 = harmful, NaN = could not be scored."""
+    return score_responses(detector, [row["response"] for row in rows], [row.get("prompt", "") for row in rows])
+
+
+def add_score(row: dict[str, Any], score: float, threshold: float) -> dict[str, Any]:
+    """Return a row with `harm_score` and `flagged`.
+
+    Example:
+        >>> add_score({"response": "x"}, 0.25, 0.5), add_score({"response": ""}, math.nan, 0.5)["harm_score"]
+        ({'response': 'x', 'harm_score': 0.25, 'flagged': False}, None)
+    """
+    return {**row, "harm_score": None if math.isnan(score) else score, "flagged": is_flagged(score, threshold)}
 
 
 def detoxify_rows(

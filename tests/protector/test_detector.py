@@ -42,7 +42,7 @@ def test_long_response_takes_its_worst_window(detector):
 
     windows = encode_windows(detector.tokenizer, detector.config, "Why?", TEXTS[2])
     assert len(windows) > 2
-    singles = [detector._forward(detector.classifier, [window])[0] for window in windows]
+    singles = [detector._score_windows([window], 1)[0] for window in windows]
     assert detector.score([TEXTS[2]], ["Why?"])[0] == pytest.approx(max(singles), abs=1e-5)
 
 

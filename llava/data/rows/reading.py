@@ -19,6 +19,8 @@ SUFFIXES = (".jsonl", ".csv", ".json", ".tsv", ".parquet")
 """Endings of files of rows; all but Parquet may be compressed too (`.gz`, `.xz`)."""
 TABLES = (".csv", ".tsv")
 PARQUET_MAGIC = b"PAR1"
+PARQUET_ROWS = 1024
+"""Rows of a Parquet file that are held at a time."""
 OTHER_FILES = {b"PK\x03\x04": "a ZIP archive or a spreadsheet", b"ARROW1": "an Arrow file", b"SQLite": "a database"}
 """What else people have rows in, by its first bytes."""
 
@@ -192,9 +194,10 @@ def _iter_parquet(path: Path, what: str) -> Rows:
 
     number = 0
     try:
-        # A file in memory is closed with the reader; one that is mapped would be kept open by its batches.
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
+        # A file in memory is closed with the reader; one that is mapped would be kept open by its batches. Without
+        # `pre_buffer` a row group, which may be the whole file, is not held as a whole.
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS):
                 for row in batch.to_pylist():
                     number += 1
                     yield Where(str(path), number, "row"), row

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from llava.eval.run.job import Job
-from llava.eval.run.planning import Batch
+from llava.eval.run.job import LaunchedJob
+from llava.eval.run.planning import Numbered
 from llava.files import explain_writing
 
 
-def claim(folder: Path, batch: Batch, rank: int) -> bool:
+def claim(folder: Path, batch: Numbered, rank: int) -> bool:
     """Take a batch for a process.
 
     Returns:
@@ -27,7 +27,7 @@ def claim(folder: Path, batch: Batch, rank: int) -> bool:
     return True
 
 
-def set_aside(job: Job) -> None:
+def set_aside(job: LaunchedJob) -> None:
     """Give each process the first batch of its share, so that one that starts late finds work too."""
     for rank, batch in enumerate(job.pending[: job.num_processes]):
         claim(job.claims, batch, rank)

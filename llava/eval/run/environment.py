@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from llava import __version__
 from llava.eval.run.settings import GenerationSettings
+from llava.model.options import LoadOptions
 
 if TYPE_CHECKING:
     import torch
@@ -78,17 +79,20 @@ def count_processes(settings: GenerationSettings) -> int:
     """Return how many processes share a run: as asked, else one for each accelerator that runs the model, else one."""
     if settings.num_processes is not None:
         return settings.num_processes
-    if settings.endpoint is not None:
-        return 1
+    return 1 if settings.endpoint is not None else count_accelerators(settings.device)
+
+
+def count_accelerators(device: str | None) -> int:
+    """Return how many accelerators a device's name stands for, at least 1: all of them unless one is named."""
     import torch
 
-    name = settings.device or "auto"
+    name = device or "auto"
     if name.startswith("cpu") or ":" in name or not torch.accelerator.is_available():
         return 1
     return max(1, torch.accelerator.device_count())
 
 
-def name_device(settings: GenerationSettings, local_rank: int) -> str | None:
+def name_device(settings: LoadOptions, local_rank: int) -> str | None:
     """Return the device of one process: processes spread over accelerators unless the user named one by its index."""
     import torch
 

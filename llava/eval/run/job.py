@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from llava.data.schema import Question
 from llava.eval.run.layout import CLAIMS_FOLDER
-from llava.eval.run.planning import Batch
+from llava.eval.run.planning import Batch, Numbered
 from llava.eval.run.settings import GenerationSettings
 from llava.fields import Fields
 from llava.files import read_json, write_json
@@ -17,6 +19,39 @@ INPUT_ERROR = "input"
 FAILURE = "failure"
 FULL_DISK_STATUS = 74
 """Exit status of a process that has no room to say how it ended (EX_IOERR of sysexits.h)."""
+
+
+class LaunchedJob(Protocol):
+    """What launcher, claims and outcomes need to know of a job, whatever its work is."""
+
+    @property
+    def launch(self) -> str:
+        """Name of the launch, in shard names and claims."""
+        ...
+
+    @property
+    def num_processes(self) -> int:
+        """Processes of the launch."""
+        ...
+
+    @property
+    def threads(self) -> int | None:
+        """CPU threads of one process; None shares the cores among the processes."""
+        ...
+
+    @property
+    def claims(self) -> Path:
+        """Folder of this launch's claims and outcomes."""
+        ...
+
+    @property
+    def pending(self) -> Sequence[Numbered]:
+        """Pieces of work that are still to be done."""
+        ...
+
+    def to_json(self) -> str:
+        """Return the JSON form, which goes to a process through its standard input."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +73,11 @@ class Job:
     def folder(self) -> Path:
         """Folder of the run."""
         return Path(self.settings.output)
+
+    @property
+    def threads(self) -> int | None:
+        """CPU threads of one process."""
+        return self.settings.threads
 
     @property
     def claims(self) -> Path:
@@ -87,8 +127,10 @@ class Outcome:
     """The detector's threshold in use."""
     load_seconds: float = 0.0
     """Wall time of loading the models, in seconds."""
+    work_seconds: float = 0.0
+    """Wall time from then on, in seconds; 0 where nobody asks for it."""
 
-    def write(self, job: Job) -> None:
+    def write(self, job: LaunchedJob) -> None:
         """Store the outcome.
 
         Raises:
@@ -97,7 +139,7 @@ class Outcome:
         write_json(locate_outcome(job, self.rank), self.__dict__)
 
 
-def locate_outcome(job: Job, rank: int) -> Path:
+def locate_outcome(job: LaunchedJob, rank: int) -> Path:
     """Return where a process leaves its outcome."""
     return job.claims / f"outcome-{rank:04d}.json"
 
@@ -117,4 +159,5 @@ def load_outcome(path: Path) -> Outcome:
         notes=fields.texts("notes"),
         threshold=fields.number("threshold", None, least=0, most=1),
         load_seconds=fields.number("load_seconds", least=0),
+        work_seconds=fields.number("work_seconds", 0.0, least=0),
     )

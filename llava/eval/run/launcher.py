@@ -15,12 +15,13 @@ import sys
 
 from llava.errors import FailedRunError, InputError
 from llava.eval.run.environment import ROUNDING, ROUNDING_VARIABLE, count_cores
-from llava.eval.run.job import FAILURE, FULL_DISK_STATUS, Job, Outcome, load_outcome, locate_outcome
+from llava.eval.run.job import FAILURE, FULL_DISK_STATUS, Job, LaunchedJob, Outcome, load_outcome, locate_outcome
 from llava.eval.run.worker import run_worker
 
 # The child looks for modules where the launcher does: `python -m` would look in the current folder first, where a user
 # may well keep a folder named `llava`.
-BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from llava.eval.run.worker import main; main()"
+BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from {module} import main; main()"
+WORKER = "llava.eval.run.worker"
 
 
 class RunError(FailedRunError):
@@ -36,13 +37,17 @@ def run_here(job: Job) -> list[Outcome]:
     return [run_worker(job, 0)]
 
 
-def run_processes(job: Job) -> list[Outcome]:
+def run_processes(job: LaunchedJob, module: str = WORKER) -> list[Outcome]:
     """Start the processes of a job, wait for all, and return how each ended.
 
     A process that fails or is killed does not stop the others: they finish what they can.
+
+    Args:
+        job: What they share.
+        module: Whose `main` they run.
     """
     environment = os.environ | {"TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "false")}
-    threads = job.settings.threads or max(1, count_cores() // job.num_processes)
+    threads = job.threads or max(1, count_cores() // job.num_processes)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     environment.setdefault(ROUNDING_VARIABLE, ROUNDING)
     text = job.to_json() + "\n"
@@ -50,7 +55,7 @@ def run_processes(job: Job) -> list[Outcome]:
     try:
         for rank in range(job.num_processes):
             child = subprocess.Popen(
-                [sys.executable, "-c", BOOTSTRAP, str(rank), json.dumps(sys.path)],
+                [sys.executable, "-c", BOOTSTRAP.format(module=module), str(rank), json.dumps(sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=STDERR,  # results go to files, and stdout is the command's own
                 text=True,
@@ -76,7 +81,7 @@ def run_processes(job: Job) -> list[Outcome]:
     return [read_outcome(job, rank, child.returncode) for rank, child in enumerate(children)]
 
 
-def read_outcome(job: Job, rank: int, returncode: int | None = None) -> Outcome:
+def read_outcome(job: LaunchedJob, rank: int, returncode: int | None = None) -> Outcome:
     """Return how a process ended, from the file it left or, without one, from its exit status."""
     path = locate_outcome(job, rank)
     if path.exists():

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from llava.data.schema import Question, RecordKey
 from llava.errors import InputError
@@ -25,6 +26,18 @@ class Batch:
     """Place in the plan; the name of the batch in claim files."""
     positions: tuple[int, ...]
     """Places of its questions in the question list."""
+
+
+class Numbered(Protocol):
+    """A piece of work that processes claim by its number: a batch, or anything else."""
+
+    @property
+    def index(self) -> int:
+        """Place in the plan; the name in claim files."""
+        ...
+
+
+Piece = TypeVar("Piece", bound=Numbered)
 
 
 def plan_batches(questions: Sequence[Question], batch_size: int) -> list[Batch]:
@@ -90,7 +103,7 @@ def select_pending(
     return pending
 
 
-def order_for_rank(batches: Sequence[Batch], rank: int, num_processes: int) -> list[Batch]:
+def order_for_rank(batches: Sequence[Piece], rank: int, num_processes: int) -> list[Piece]:
     """Return all batches in the order in which one process tries them: its own share, then everybody else's.
 
     The others' shares are walked from their ends, so a process that helps and the owner meet only at the last batch.

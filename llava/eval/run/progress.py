@@ -35,7 +35,16 @@ class LineCounter:
 
 
 @contextlib.contextmanager
-def show_progress(folder: Path, launch: str, *, total: int, done: int) -> Iterator[None]:
+def show_progress(
+    folder: Path,
+    launch: str,
+    *,
+    total: int,
+    done: int,
+    unit: str = "question",
+    label: str = "generate",
+    per_line: int = 1,
+) -> Iterator[None]:
     """Show a bar on stderr inside the block; nothing when stderr is no terminal.
 
     Args:
@@ -43,6 +52,9 @@ def show_progress(folder: Path, launch: str, *, total: int, done: int) -> Iterat
         launch: The launch whose records count.
         total: Questions of the run.
         done: Questions that had a record before this launch.
+        unit: What is counted.
+        label: What stands before the bar.
+        per_line: How many a line of a shard stands for, at most.
     """
     if not sys.stderr.isatty():
         yield
@@ -51,11 +63,14 @@ def show_progress(folder: Path, launch: str, *, total: int, done: int) -> Iterat
 
     counter = LineCounter(folder, launch)
     finished = threading.Event()
-    with tqdm(total=total, initial=done, unit="question", desc="generate", file=sys.stderr) as bar:
+    with tqdm(total=total, initial=done, unit=unit, desc=label, file=sys.stderr) as bar:
+
+        def move() -> None:
+            bar.update(min(per_line * counter.count_new(), total - bar.n))
 
         def follow() -> None:
             while not finished.wait(POLL_SECONDS):
-                bar.update(counter.count_new())
+                move()
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
@@ -64,4 +79,4 @@ def show_progress(folder: Path, launch: str, *, total: int, done: int) -> Iterat
         finally:
             finished.set()
             thread.join()
-            bar.update(counter.count_new())
+            move()

@@ -145,8 +145,14 @@ def receive(world: JoinedWorld) -> Any:
 
 
 @contextlib.contextmanager
-def hold_lock(folder: Path) -> Iterator[None]:
-    """Keep other launches out of `folder`; the lock goes with the process, however it ends."""
+def hold_lock(folder: Path, output: Path | None = None) -> Iterator[None]:
+    """Keep other launches out of `folder`; the lock goes with the process, however it ends.
+
+    Args:
+        folder: Folder of the run.
+        output: What the user knows it by; None stands for the folder itself.
+    """
+    shown = f"--output {output or folder}"
     from filelock import FileLock, Timeout
 
     is_new = not folder.exists()
@@ -155,9 +161,9 @@ def hold_lock(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / LOCK_FILE)
         lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:
-        raise InputError(f"another run is writing to --output {folder}; wait for it or give another folder") from None
+        raise InputError(f"another run is writing to {shown}; wait for it or give another place") from None
     except OSError as error:
-        raise InputError(f"--output {folder} cannot be written ({error.strerror}); give another folder") from None
+        raise InputError(f"{shown} cannot be written ({error.strerror}); give another place") from None
     try:
         yield
     finally:

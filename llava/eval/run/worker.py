@@ -14,20 +14,22 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from llava.data.schema import Question, Record
 from llava.errors import FailedRunError, InputError
 from llava.eval.run.answering import Answerer, describe_missing
 from llava.eval.run.claims import claim
 from llava.eval.run.environment import name_device
-from llava.eval.run.job import FAILURE, FULL_DISK_STATUS, INPUT_ERROR, Job, Outcome, locate_outcome
+from llava.eval.run.job import FAILURE, FULL_DISK_STATUS, INPUT_ERROR, Job, LaunchedJob, Outcome, locate_outcome
 from llava.eval.run.planning import order_for_rank
 from llava.eval.run.records import ShardWriter
 from llava.model.answering.replies import Answer
 from llava.model.answering.window import map_window
+
+AnyJob = TypeVar("AnyJob", bound=LaunchedJob)
 
 
 def run_worker(job: Job, rank: int, local_rank: int | None = None) -> Outcome:
@@ -41,10 +43,19 @@ def run_worker(job: Job, rank: int, local_rank: int | None = None) -> Outcome:
     Returns:
         The outcome. Errors are in it, not raised, so that one process's failure does not hide another's work.
     """
+
+    def work(outcome: Outcome) -> None:
+        Worker(job, rank, rank if local_rank is None else local_rank, outcome).run()
+
+    return settle(job, rank, work)
+
+
+def settle(job: LaunchedJob, rank: int, work: Callable[[Outcome], None]) -> Outcome:
+    """Do the work of one process, and store and return how it went; errors are in the outcome, not raised."""
     outcome = Outcome(rank)
     try:
-        with limit_threads(job.settings.threads):
-            Worker(job, rank, rank if local_rank is None else local_rank, outcome).run()
+        with limit_threads(job.threads):
+            work(outcome)
     except InputError as error:
         outcome.error, outcome.kind = str(error), INPUT_ERROR
     except FailedRunError as error:
@@ -169,10 +180,20 @@ def follow_parent(stream: Any) -> None:
 
 
 def main() -> None:
-    """Run as a child of the launcher: the job is the first line of standard input, the rank the only argument."""
-    job = Job.from_json(sys.stdin.readline())
+    """Run as a child of the launcher."""
+    serve_launcher(Job.from_json, run_worker)
+
+
+def serve_launcher(read: Callable[[str], AnyJob], work: Callable[[AnyJob, int], Outcome]) -> None:
+    """Do a child's share: the job is the first line of standard input, the rank the only argument. Ends the process.
+
+    Args:
+        read: Makes a job of that line.
+        work: Does the share of a rank, and stores how it went.
+    """
+    job = read(sys.stdin.readline())
     follow_parent(sys.stdin)
-    outcome = run_worker(job, int(sys.argv[1]))
+    outcome = work(job, int(sys.argv[1]))
     sys.stderr.flush()
     stored = locate_outcome(job, outcome.rank).exists()
     # Not sys.exit: the thread that waits on standard input would hold up the interpreter's end.

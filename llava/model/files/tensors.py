@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+MAPPED_BYTES = 1 << 26
+"""Bytes of a file that may be read before it is closed and opened anew."""
 REMEDY = "fetch the checkpoint again"
 
 
@@ -69,11 +71,37 @@ def tensor_keys(files: list[Path]) -> list[str]:
 
 
 def iter_tensors(files: list[Path]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield `(name, tensor)` of all `files` in order; tensors are mapped from disk, and one file is open at a time."""
+    """Yield `(name, tensor)` of all `files` in order, mapped from disk; memory holds a part of one file at a time.
+
+    A tensor that the caller keeps stays mapped.
+    """
     for file in files:
-        opened = open_tensors(file)
-        for key in opened.keys:
-            yield key, opened.tensor(key)
+        reader = TensorReader(file)
+        for key in reader.keys:
+            yield key, reader.tensor(key)
+
+
+class TensorReader:
+    """Reads tensors of one file, and lets go of what was read before.
+
+    The pages of a mapped file that were looked at count as memory of the process until the file is closed, so it is
+    opened anew every `MAPPED_BYTES`.
+    """
+
+    def __init__(self, file: Path):
+        """Open a weight file, as `open_tensors` does."""
+        self.file = file
+        self.opened = open_tensors(file)
+        self.keys = self.opened.keys
+        self.read_bytes = 0
+
+    def tensor(self, key: str) -> torch.Tensor:
+        """Return one tensor, mapped from disk where the file can be mapped."""
+        if self.read_bytes > MAPPED_BYTES and self.opened.is_mapped:
+            self.opened, self.read_bytes = open_tensors(self.file), 0
+        tensor = self.opened.tensor(key)
+        self.read_bytes += tensor.nbytes
+        return tensor
 
 
 def write_tensors(file: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -94,6 +122,9 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
 
 class SafetensorsFile:
     """One open .safetensors file."""
+
+    is_mapped = True
+    """Whether its tensors are pages of the file."""
 
     def __init__(self, file: Path):
         from safetensors import safe_open
@@ -129,7 +160,8 @@ class TorchFile:
         import torch
 
         # What torch wrote before version 1.6 is no archive and cannot be mapped.
-        self.state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        self.is_mapped = zipfile.is_zipfile(file)
+        self.state = torch.load(file, map_location="cpu", weights_only=True, mmap=self.is_mapped)
         if not isinstance(self.state, dict) or not all(
             isinstance(key, str) and isinstance(value, torch.Tensor) and _is_plain(value)
             for key, value in self.state.items()

@@ -6,56 +6,59 @@ embeddings where the ids have -200. It shares no code with `hf_writer` or with t
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
-from torch.utils.hooks import RemovableHandle
 
-from llava.model.files.tensors import iter_tensors
-from llava.model.llava_checkpoints.format import IMAGE_TOKEN_INDEX, PROJECTOR_PREFIX, TOWER_PREFIX, Kind, tower_key
+from llava.model.files.adapter import read_adapter_config
+from llava.model.files.tensors import read_tensors, weight_files
+from llava.model.llava_checkpoints.format import (
+    ADAPTER_FILES,
+    IMAGE_TOKEN_INDEX,
+    PROJECTOR_PREFIX,
+    TOWER_PREFIX,
+    Kind,
+    tower_key,
+)
+from llava.model.llava_checkpoints.layers import WeightFiles, build_empty, stream_weights
 from llava.model.llava_checkpoints.source import OriginalSource
 from llava.model.quiet import quiet_transformers
 
-SLICE = 8192
-"""Rows of a matrix that are widened together."""
+EMBEDDINGS = "model.embed_tokens.weight"
+TIED = "language_model.embed_tokens.weight"
+"""What an output layer that is tied to the embeddings reads."""
+PROJECTOR_ENDINGS = {"linear": ("weight", "bias"), "mlp2x_gelu": ("0.weight", "0.bias", "2.weight", "2.bias")}
 PROBE_TEXT = "USER: {image}What is in this picture? ASSISTANT:"
 
 
 class OriginalLlava:
-    """A LLaVA that computes as the original code does, from the original's files.
+    """A LLaVA that computes as the original code does, from the original's files, in single precision.
+
+    Its weights stay on disk; each layer's are in memory while it runs.
 
     Args:
         source: The checkpoint with its base and tower.
     """
 
     def __init__(self, source: OriginalSource):
-        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, CLIPVisionModel
 
         self.checkpoint = source.checkpoint
-        weights = _all_weights(source)
-        language = {k: v for k, v in weights.items() if not k.startswith((PROJECTOR_PREFIX, TOWER_PREFIX))}
-        embeddings = language["model.embed_tokens.weight"]
+        weights = OriginalWeights(source)
         config = self.checkpoint.text_config()
-        config.vocab_size = embeddings.shape[0]
-        self.language_model = (
-            MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-            .from_pretrained(None, config=config, state_dict=language, dtype=embeddings.dtype)
-            .eval()
-        )
-        if self.checkpoint.kind is Kind.LORA:
-            self.language_model = _with_adapter(self.language_model, self.checkpoint.folder)
+        config.vocab_size = weights.count_rows()
+        self.language_model = build_empty(lambda: MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config))
+        stream_weights(self.language_model, weights.read_language)
         self.projector = {
-            key.removeprefix(PROJECTOR_PREFIX): value.to(source.dtype).float()
-            for key, value in weights.items()
-            if key.startswith(PROJECTOR_PREFIX)
+            name: weights.read(PROJECTOR_PREFIX + name).float()
+            for name in PROJECTOR_ENDINGS.get(self.checkpoint.projector_type, ())
         }
-        self.tower = _tower(source, weights)
+        self.tower = build_empty(lambda: CLIPVisionModel(source.tower_config))
+        stream_weights(self.tower, weights.read_tower)
 
     def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the projected features (P, D) of one picture (1, 3, S, S)."""
@@ -73,24 +76,104 @@ class OriginalLlava:
     def logits(self, ids: list[int], pixels: torch.Tensor | None) -> torch.Tensor:
         """Return logits (T, V); `ids` holds -200 where the picture goes, which takes P positions of T."""
         embed = self.language_model.get_input_embeddings()
-        with single_precision(self.language_model):
-            parts = []
-            for token in ids:
-                if token == IMAGE_TOKEN_INDEX:
-                    assert pixels is not None
-                    parts.append(self.image_features(pixels))
-                else:
-                    parts.append(embed(torch.tensor([token])))
-            return self.language_model(inputs_embeds=torch.cat(parts)[None]).logits[0]
+        parts = []
+        for token in ids:
+            if token == IMAGE_TOKEN_INDEX:
+                assert pixels is not None
+                parts.append(self.image_features(pixels))
+            else:
+                parts.append(embed(torch.tensor([token])))
+        return self.language_model(inputs_embeds=torch.cat(parts)[None]).logits[0]
+
+
+class OriginalWeights:
+    """The weights of an original checkpoint under its own names, as the original code would load them."""
+
+    def __init__(self, source: OriginalSource):
+        """Note where each weight is; what was trained beside a base, which is little, is read."""
+        self.source = source
+        self.files = WeightFiles(source.language_files, _plain_tower_name)
+        self.trained = {_plain_tower_name(key): weight for key, weight in self._read_trained().items()}
+        self.updates = read_updates(source.checkpoint.folder) if source.checkpoint.kind is Kind.LORA else {}
+        tower = [] if self._holds_tower() else weight_files(source.tower)
+        self.tower_files = WeightFiles(tower, tower_key)
+
+    def read(self, name: str) -> torch.Tensor:
+        """Return a weight in the type that the original runs it in."""
+        weight = self.trained[name] if name in self.trained else self.files.read(name)
+        if name in self.updates:
+            weight = (weight.float() + self.updates[name]()).to(weight.dtype)
+        return weight.to(self.source.dtype)
+
+    def read_language(self, name: str) -> torch.Tensor:
+        """Return a weight of the language model."""
+        if name == "lm_head.weight" and self.source.checkpoint.text_config().tie_word_embeddings:
+            name = EMBEDDINGS
+        return self.read(name)
+
+    def read_tower(self, name: str) -> torch.Tensor:
+        """Return a weight of the vision tower, from inside the checkpoint where it is there."""
+        if self._holds_tower():
+            return self.read(TOWER_PREFIX + tower_key(name))
+        return self.tower_files.read(tower_key(name)).to(self.source.dtype)
+
+    def count_rows(self) -> int:
+        """Return the rows of the vocabulary."""
+        return len(self.trained[EMBEDDINGS]) if EMBEDDINGS in self.trained else self.files.shape(EMBEDDINGS)[0]
+
+    def _holds_tower(self) -> bool:
+        """Tell whether the checkpoint has a tower of its own."""
+        return any(key.startswith(TOWER_PREFIX) for key in (*self.files.places, *self.trained))
+
+    def _read_trained(self) -> dict[str, torch.Tensor]:
+        """Return what replaces the base's weights.
+
+        Embeddings of picture tokens alone go behind the base's, where the original's tokenizer puts those tokens.
+        """
+        trained, extra = dict(self.source.trained), len(self.source.checkpoint.extra_tokens)
+        new = trained.get(EMBEDDINGS)
+        if new is not None and new.shape[0] <= extra:
+            old, head = self.files.read(EMBEDDINGS), self.files.read("lm_head.weight")
+            filler = torch.zeros(extra - new.shape[0], old.shape[1], dtype=old.dtype)
+            trained[EMBEDDINGS] = torch.cat([old, filler, new.to(old.dtype)])
+            trained["lm_head.weight"] = torch.cat([head, torch.zeros(extra, head.shape[1], dtype=head.dtype)])
+        return trained
+
+
+def _plain_tower_name(key: str) -> str:
+    """Return a weight's name, of the tower inside a checkpoint without what some versions put before it."""
+    return TOWER_PREFIX + tower_key(key.removeprefix(TOWER_PREFIX)) if key.startswith(TOWER_PREFIX) else key
+
+
+def read_updates(folder: Path) -> dict[str, Callable[[], torch.Tensor]]:
+    """Return, by the name of the weight that it is added to, what computes each update of a LoRA: scale · B A.
+
+    Written from the paper (arXiv 2106.09685, section 4.1), without the converter's code; a test compares it with PEFT.
+    """
+    config = read_adapter_config(folder)
+    scale = config["lora_alpha"] / (config["r"] ** 0.5 if config["use_rslora"] else config["r"])
+    file = next(folder / name for name in ADAPTER_FILES if (folder / name).is_file())
+    tensors = {key.replace(".default.", "."): tensor.float() for key, tensor in read_tensors(file).items()}
+
+    def multiply(down: str, up: str) -> torch.Tensor:
+        return scale * tensors[up] @ tensors[down]
+
+    return {
+        f"{key.removeprefix('base_model.model.').removesuffix('.lora_A.weight')}.weight": functools.partial(
+            multiply, key, key.replace(".lora_A.", ".lora_B.")
+        )
+        for key in tensors
+        if key.endswith(".lora_A.weight")
+    }
 
 
 def logit_difference(source: OriginalSource, hf_folder: Path) -> float:
     """Return the largest difference between logits of the original and of its HF-native form, in single precision.
 
-    One probe has a picture, one has none. The two models are in memory one after the other.
+    One probe has a picture, one has none. The weights of both stay on disk: memory holds a layer, not a model.
     """
     from PIL import Image
-    from transformers import AutoProcessor, LlavaForConditionalGeneration
+    from transformers import AutoProcessor
 
     with quiet_transformers():
         processor = AutoProcessor.from_pretrained(hf_folder)
@@ -99,16 +182,14 @@ def logit_difference(source: OriginalSource, hf_folder: Path) -> float:
             processor(text=PROBE_TEXT.format(image=f"{processor.image_token}\n"), images=picture, return_tensors="pt"),
             processor(text=PROBE_TEXT.format(image=""), return_tensors="pt"),
         ]
-        model = LlavaForConditionalGeneration.from_pretrained(hf_folder, dtype="auto").eval()
-        model.model.vision_tower.float()
-        model.model.multi_modal_projector.float()
-        with torch.inference_mode(), single_precision(model.model.language_model), single_precision(model.lm_head):
+        model = open_hf(hf_folder)
+        with torch.inference_mode():
             ours = [model(**probe).logits[0] for probe in probes]
-        image_token_id = model.config.image_token_id
-        del model
         original = OriginalLlava(source)
         theirs = [
-            original.logits(_collapse(probe["input_ids"][0].tolist(), image_token_id), probe.get("pixel_values"))
+            original.logits(
+                _collapse(probe["input_ids"][0].tolist(), model.config.image_token_id), probe.get("pixel_values")
+            )
             for probe in probes
         ]
     # New rows of the vocabulary have no counterpart; config.json says how many the checkpoint has.
@@ -125,95 +206,33 @@ def _collapse(ids: list[int], image_token_id: int) -> list[int]:
     return [IMAGE_TOKEN_INDEX if token == image_token_id else token for token in kept]
 
 
-@contextlib.contextmanager
-def single_precision(model: nn.Module) -> Iterator[None]:
-    """Compute in float32 while the weights stay in their own type: each module is widened only while it runs.
+def open_hf(folder: Path) -> Any:
+    """Return transformers' own LLaVA over the weights of an HF-native checkpoint, which stay on disk."""
+    from transformers import AutoConfig, LlavaForConditionalGeneration
 
-    Half-precision rounding would hide the differences looked for, and a whole float32 copy would double the memory. Nor
-    are the two matrices of the vocabulary ever widened whole: of the embeddings only the rows that are looked up, of
-    the output layer a slice at a time.
+    config = AutoConfig.from_pretrained(folder)
+    files = WeightFiles(weight_files(folder), plain_hf_name)
+
+    def read(name: str) -> torch.Tensor:
+        plain = plain_hf_name(name)
+        return files.read(TIED if plain == "lm_head.weight" and config.tie_word_embeddings else plain)
+
+    network = build_empty(lambda: LlavaForConditionalGeneration(config))
+    stream_weights(network, read)
+    return network
+
+
+def plain_hf_name(name: str) -> str:
+    """Return one name for what versions of transformers call differently, in files and in the network.
+
+    Example:
+        >>> plain_hf_name("language_model.model.norm.weight"), plain_hf_name("model.language_model.norm.weight")
+        ('language_model.norm.weight', 'language_model.norm.weight')
+        >>> plain_hf_name("language_model.lm_head.weight"), plain_hf_name("lm_head.weight")
+        ('lm_head.weight', 'lm_head.weight')
     """
-
-    def widen(module: nn.Module, inputs: Any) -> None:
-        for name, parameter in module.named_parameters(recurse=False):
-            narrow.setdefault(parameter, parameter.data)
-            if next(module.children(), None) is None:
-                # Modules without parts run one at a time and can share: thousands of short-lived matrices would leave
-                # the allocator's heap in pieces.
-                place = (name, parameter.shape)
-                if place not in wide:
-                    wide[place] = torch.empty(parameter.shape, dtype=torch.float32)
-                parameter.data = wide[place].copy_(parameter.data)
-            else:
-                parameter.data = parameter.data.float()
-
-    def restore(module: nn.Module, inputs: Any, output: Any) -> None:
-        for parameter in module.parameters(recurse=False):
-            parameter.data = narrow.pop(parameter)
-
-    narrow: dict[nn.Parameter, torch.Tensor] = {}
-    wide: dict[tuple[str, torch.Size], torch.Tensor] = {}
-    handles: list[RemovableHandle] = []
-    sliced: list[nn.Linear] = []
-    for module in model.modules():
-        if type(module) is nn.Embedding:
-            handles.append(module.register_forward_hook(lambda module, inputs, output: output.float()))
-        elif type(module) is nn.Linear and module.out_features > SLICE:
-            module.forward = functools.partial(sliced_linear, module)  # type: ignore[method-assign]
-            sliced.append(module)
-        else:
-            handles += [module.register_forward_pre_hook(widen), module.register_forward_hook(restore)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module in sliced:
-            del module.forward
-
-
-def sliced_linear(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
-    """Return what a layer makes of float32 inputs (..., D), its weights widened a slice of rows at a time."""
-    outputs = torch.cat([functional.linear(inputs, rows.float()) for rows in layer.weight.split(SLICE)], dim=-1)
-    return outputs if layer.bias is None else outputs + layer.bias.float()
-
-
-def _all_weights(source: OriginalSource) -> dict[str, torch.Tensor]:
-    """Return all weights but a separate tower's, by original name.
-
-    Embeddings of picture tokens alone go behind the base's, where the original's tokenizer puts those tokens.
-    """
-    weights, trained = dict(iter_tensors(source.language_files)), dict(source.trained)
-    extra = len(source.checkpoint.extra_tokens)
-    new = trained.get("model.embed_tokens.weight")
-    if new is not None and new.shape[0] <= extra:
-        old, head = weights["model.embed_tokens.weight"], weights["lm_head.weight"]
-        filler = torch.zeros(extra - new.shape[0], old.shape[1], dtype=old.dtype)
-        trained["model.embed_tokens.weight"] = torch.cat([old, filler, new.to(old.dtype)])
-        trained["lm_head.weight"] = torch.cat([head, torch.zeros(extra, head.shape[1], dtype=head.dtype)])
-    return {**weights, **trained}
-
-
-def _with_adapter(language_model: Any, folder: Path) -> Any:
-    """Return the language model with the LoRA updates as PEFT computes them, added to its weights."""
-    from peft import PeftModel
-    from peft.tuners.lora import LoraLayer
-
-    wrapped = PeftModel.from_pretrained(language_model, str(folder))
-    for module in wrapped.modules():
-        if isinstance(module, LoraLayer):
-            weight = module.get_base_layer().weight
-            weight.data = (weight.data.float() + module.get_delta_weight("default").float()).to(weight.dtype)
-    return wrapped.unload()
-
-
-def _tower(source: OriginalSource, weights: dict[str, torch.Tensor]) -> Any:
-    """Return the CLIP tower in float32, from inside the checkpoint where it is there."""
-    from transformers import CLIPVisionModel
-
-    inside = {tower_key(k.removeprefix(TOWER_PREFIX)): v for k, v in weights.items() if k.startswith(TOWER_PREFIX)}
-    if not inside:
-        return CLIPVisionModel.from_pretrained(source.tower, dtype=source.dtype).float().eval()
-    tower = CLIPVisionModel(source.tower_config)
-    tower.load_state_dict({key: inside[tower_key(key)].to(source.dtype) for key in tower.state_dict()})
-    return tower.float().eval()
+    plain = name.removeprefix("model.")
+    for part, inner in (("language_model.", "model."), ("vision_tower.", "vision_model.")):
+        if plain.startswith(part):
+            plain = part + plain.removeprefix(part).removeprefix(inner)
+    return plain.removeprefix("language_model.") if plain.startswith("language_model.lm_head.") else plain

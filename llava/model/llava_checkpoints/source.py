@@ -17,7 +17,7 @@ from llava.model.embedded.base_lm import resolve_base_name
 from llava.model.failures import explain_loading
 from llava.model.files.adapter import read_adapter_config
 from llava.model.files.model import CONFIG_NAME, check_model_files, read_model_config
-from llava.model.files.tensors import iter_tensors, read_tensors, tensor_keys, weight_files
+from llava.model.files.tensors import iter_tensors, open_tensors, read_tensors, tensor_keys, weight_files
 from llava.model.hub import fetch
 from llava.model.llava_checkpoints.format import (
     ADAPTER_FILES,
@@ -142,9 +142,10 @@ class OriginalSource:
 
     def base_tensor(self, key: str) -> torch.Tensor:
         """Return one weight of the base language model."""
-        for name, tensor in iter_tensors(self.language_files):
-            if name == key:
-                return tensor
+        for file in self.language_files:
+            opened = open_tensors(file)
+            if key in opened.keys:
+                return opened.tensor(key)
         raise InputError(f"base language model {self.base} lacks {key}; fetch it again or give --base")
 
     def _lora_deltas(self) -> LoraDeltas:

@@ -16,13 +16,13 @@ class ShardWriter:
 
     Args:
         folder: Where the files go.
-        source_bytes: Size of what is converted; shards are an eighth of it (64 MiB to 2 GiB), which bounds the memory
-            that a shard in the making takes.
+        source_bytes: Size of what is converted; shards are a sixteenth of it (64 MiB to 2 GiB), which bounds the
+            memory that a shard in the making takes: twice its size, as its bytes are copied when it is written.
     """
 
     def __init__(self, folder: Path, source_bytes: int):
         self.folder = folder
-        self.limit = min(2048 * MEBIBYTE, max(64 * MEBIBYTE, source_bytes // 8))
+        self.limit = min(2048 * MEBIBYTE, max(64 * MEBIBYTE, source_bytes // 16))
         self.pending: dict[str, torch.Tensor] = {}
         self.shards: list[list[str]] = []
         self.total = 0

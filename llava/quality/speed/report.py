@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from llava.quality.speed.measuring import LEAST_GAIN, MOST_AUROC_LOST, Figures, Sample, recommend
 
-HEADINGS = ("loaded as", "ms an answer", "speed", "weights, MB", "largest change", "flags changed", "AUROC")
+HEADINGS = ("loaded as", "ms each", "speed", "MB", "scores ±", "flags ±", "AUROC ±")
+LEGEND = (
+    "Milliseconds an answer, speed beside float32, and megabytes of weights. Of what is faster: the largest change of "
+    "a score, answers whose flag changes, and the change of AUROC."
+)
 DASH = "–"
 
 
@@ -17,7 +23,7 @@ def list_rows(figures: Sequence[Figures]) -> list[list[str]]:
         [
             each.candidate.name,
             DASH if each.seconds is None else f"{1000 * each.seconds:.1f}",
-            DASH if each.gain is None else f"{each.gain:.2f} times",
+            DASH if each.gain is None else f"{each.gain:.2f}×",
             f"{each.weight_bytes / 1e6:.0f}" if each.weight_bytes else DASH,
             DASH if each.largest_change is None else f"{each.largest_change:.4f}",
             DASH if each.largest_change is None else str(each.flags_changed),
@@ -33,12 +39,24 @@ def render_advice(figures: Sequence[Figures]) -> str:
     if best is None:
         return (
             f"Nothing is {LEAST_GAIN:g} times as fast as float32 on this machine with scores as good (AUROC within "
-            f"{MOST_AUROC_LOST:g}): leave --dtype as it is on a CPU, or give --dtype float32."
+            f"{MOST_AUROC_LOST:g}). On a CPU that is what --dtype auto takes; elsewhere give --dtype float32."
         )
     return (
         f"{best.candidate.name} is {best.gain:.2f} times as fast as float32 with scores as good (AUROC within "
         f"{MOST_AUROC_LOST:g}). Give to detect, calibrate, guard-bench and serve:\n  {' '.join(best.candidate.flags)}"
     )
+
+
+@contextmanager
+def quiet_bitsandbytes() -> Iterator[None]:
+    """Hold back the line that bitsandbytes logs for each product of single-precision states."""
+    logger = logging.getLogger("bitsandbytes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def run_benchmark(detector: str, base: str | None = None, device: str | None = None) -> int:
@@ -63,9 +81,10 @@ def run_benchmark(detector: str, base: str | None = None, device: str | None = N
     console = build_console()
     place, sample = pick_device(device), read_sample()
     figures = []
-    for each in measure_candidates(detector, list_candidates(place), sample, base=base):
-        figures.append(each)
-        console.print(f"measured {each.candidate.name}", style="dim")
+    with quiet_bitsandbytes():
+        for each in measure_candidates(detector, list_candidates(place), sample, base=base):
+            figures.append(each)
+            console.print(f"measured {each.candidate.name}", style="dim")
     print_table(figures, sample, clean_text(detector), str(place))
     for each in figures:
         if each.trouble:
@@ -84,9 +103,11 @@ def print_table(figures: Sequence[Figures], sample: Sample, detector: str, devic
 
     name = Path(detector).name or detector
     title = f"{name} on {device}, {torch.get_num_threads()} threads, {len(sample.responses)} made answers"
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
     for place, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if place == 0 else "right")
+        table.add_column(heading, justify="left" if place == 0 else "right", no_wrap=True)
     for row in list_rows(figures):
         table.add_row(*map(Text, row))
-    build_console().print(table)
+    console = build_console()
+    console.print(table)
+    console.print(LEGEND, markup=False, highlight=False)

@@ -1,12 +1,11 @@
-"""The yardstick itself: what it reads, and that widening modules leaves them as they were."""
+"""The yardstick itself: what it reads, and that that its weights come from disk as they should."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from llava.model.llava_checkpoints.format import recognise
-from llava.model.llava_checkpoints.parity import OriginalLlava, _collapse, single_precision
+from llava.model.llava_checkpoints.parity import OriginalLlava, _collapse, open_hf, plain_hf_name, read_updates
 from llava.model.llava_checkpoints.source import OriginalSource
 
 
@@ -17,17 +16,39 @@ def test_runs_of_picture_positions_become_one_index():
     assert _collapse([9, 5, 9], 9) == [-200, 5, -200]
 
 
-def test_half_precision_modules_compute_in_single_precision():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 16)).half()
-    before = [parameter.clone() for parameter in model.parameters()]
-    x = torch.randn(4, 16)
-    with torch.inference_mode(), single_precision(model):
-        ours = model(x)
-    assert [p.dtype for p in model.parameters()] == [torch.float16] * 4
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+def test_updates_of_a_lora_are_those_of_peft(originals):
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+    from transformers import AutoModelForCausalLM
+
+    source = OriginalSource(recognise(originals["lora"]))
+    base = AutoModelForCausalLM.from_pretrained(source.base)
+    wrapped = PeftModel.from_pretrained(base, str(originals["lora"]))
+    updates = read_updates(originals["lora"])
+    layers = {name: module for name, module in wrapped.named_modules() if isinstance(module, LoraLayer)}
+    assert {f"{name.removeprefix('base_model.model.')}.weight" for name in layers} == set(updates)
+    for name, layer in layers.items():
+        expected = layer.get_delta_weight("default")
+        assert expected.abs().max() > 1e-3
+        torch.testing.assert_close(updates[f"{name.removeprefix('base_model.model.')}.weight"](), expected)
+
+
+def test_an_hf_checkpoint_computes_from_disk_as_transformers_does(tiny_llava):
+    from transformers import LlavaForConditionalGeneration
+
+    ids = torch.tensor([[1, 5, 9, 7]])
     with torch.inference_mode():
-        torch.testing.assert_close(ours, model.float()(x))
+        expected = LlavaForConditionalGeneration.from_pretrained(tiny_llava).eval()(input_ids=ids).logits
+        torch.testing.assert_close(open_hf(tiny_llava)(input_ids=ids).logits, expected)
+
+
+def test_names_in_files_and_in_the_network_meet(tiny_llava):
+    from safetensors import safe_open
+    from transformers import LlavaForConditionalGeneration
+
+    names = {plain_hf_name(name) for name in LlavaForConditionalGeneration.from_pretrained(tiny_llava).state_dict()}
+    with safe_open(tiny_llava / "model.safetensors", "pt") as file:
+        assert {plain_hf_name(key) for key in file.keys()} == names  # noqa: SIM118 - no dictionary
 
 
 def test_the_picture_takes_the_place_of_its_index(originals):
