@@ -2,8 +2,7 @@
 
 Memory and cold starts are measured in processes of their own: one loads the model and answers, one loads model,
 detector and detoxifier on one backbone, answers and guards, and one loads the three apart. Then, in one process, what
-an adapter beside the weights costs against one that is merged into a copy of them; both must say the same there. All
-as rates, so that higher is better everywhere.
+an adapter beside the weights costs against one that is merged into a copy of them; both must say the same there.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.measurement import Measurement, compare
+from benchmarks.measurement import Measurement, Side, compare
 from llava.errors import FailedRunError
 
 MEMORY_GOAL = 1 / 1.10
@@ -47,7 +46,7 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
 
 
 def measure(options: argparse.Namespace) -> Iterator[Measurement]:
-    """Measure processes per GiB, first answers per minute, and responses per second."""
+    """Measure memory, cold starts, and responses per second."""
     yield from measure_processes(options)
     yield from measure_pace(options)
 
@@ -61,24 +60,21 @@ def measure_processes(options: argparse.Namespace) -> Iterator[Measurement]:
             found[side, repeat] = run_process(options, side)
         return found[side, repeat]
 
-    def fit(side: str) -> Any:
-        return lambda repeat: 1024 / start(side, repeat)["peak_mib"]
+    def weigh(side: str) -> Side:
+        return lambda repeat: start(side, repeat)["peak_mib"]
 
-    def begin(side: str) -> Any:
-        return lambda repeat: 60 / start(side, repeat)[options.backbone_clock]
+    def begin(side: str) -> Side:
+        return lambda repeat: start(side, repeat)[options.backbone_clock]
 
-    name, repeats = "model and guard on one backbone", options.backbone_repeats
-    memory: dict[str, Any] = {"unit": "processes/GiB", "repeats": repeats}
-    yield compare(f"memory of {name} against the model alone", fit(SHARED), fit(ALONE), goal=MEMORY_GOAL, **memory)
-    yield compare(f"memory of {name} against three models", fit(SHARED), fit(SEPARATE), goal=SEPARATE_GOAL, **memory)
+    name = "model and guard on one backbone"
+    less: dict[str, Any] = {"lower_is_better": True, "repeats": options.backbone_repeats}
+    memory: dict[str, Any] = {"unit": "MiB", **less}
+    yield compare(f"memory of {name} against the model alone", weigh(SHARED), weigh(ALONE), goal=MEMORY_GOAL, **memory)
     yield compare(
-        f"first guarded answer of {name} against the model's alone",
-        begin(SHARED),
-        begin(ALONE),
-        goal=START_GOAL,
-        unit="starts/min",
-        repeats=repeats,
+        f"memory of {name} against three models", weigh(SHARED), weigh(SEPARATE), goal=SEPARATE_GOAL, **memory
     )
+    first: dict[str, Any] = {"unit": "s", "goal": START_GOAL, **less}
+    yield compare(f"first guarded answer of {name} against the model's alone", begin(SHARED), begin(ALONE), **first)
 
 
 def run_process(options: argparse.Namespace, side: str) -> dict[str, float]:
@@ -140,7 +136,7 @@ def measure_pace(options: argparse.Namespace) -> Iterator[Measurement]:
     clock = CLOCKS[options.backbone_clock]
     said: dict[tuple[str, bool], Any] = {}
 
-    def score(protector: Protector) -> Any:
+    def score(protector: Protector) -> Side:
         def run(repeat: int) -> float:
             start = clock()
             said["scores", protector is beside] = protector.detector.score(responses, prompts)
@@ -148,7 +144,7 @@ def measure_pace(options: argparse.Namespace) -> Iterator[Measurement]:
 
         return run
 
-    def rewrite(protector: Protector) -> Any:
+    def rewrite(protector: Protector) -> Side:
         def run(repeat: int) -> float:
             assert protector.detoxifier is not None
             start = clock()

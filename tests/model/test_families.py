@@ -10,7 +10,7 @@ from PIL import Image
 
 from llava.errors import InputError
 from llava.model.answering.decoding import decode_rows
-from llava.model.answering.generation import GumbelNoise
+from llava.model.answering.sampling import GumbelNoise
 from llava.model.loading import load_mllm
 from tests.model.families import BUILDERS, NEED_TORCHVISION
 

@@ -55,7 +55,7 @@ def test_a_model_in_the_process_and_its_guard_are_one_language_model(tiny_whole,
     responses, prompts = ["Boil the water.", "No."], ["How?", ""]
     expected = build_guard(tiny_detector, dtype="float32", device="cpu").score(responses, prompts)
     assert build_guard(process.url).score(responses, prompts) == pytest.approx(expected, abs=1e-5)
-    body = {"messages": [{"role": "user", "content": "How do I bake bread?"}], "model": "tiny"}
+    body = {"messages": [{"role": "user", "content": "How do I bake bread?"}], "model": tiny_whole.name}
     said = httpx.post(f"{process.url}/v1/chat/completions", json=body, timeout=120).json()
     assert said["choices"][0]["finish_reason"] in ("stop", "length", "content_filter")
     assert process.end() == 0, "".join(process.log)

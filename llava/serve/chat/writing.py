@@ -17,7 +17,8 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
-from llava.model.answering.generation import GumbelNoise, MultimodalModel
+from llava.model.answering.generation import MultimodalModel
+from llava.model.answering.sampling import GumbelNoise
 from llava.model.tokenizers import hold_tokenizer
 from llava.model.views import view_model
 

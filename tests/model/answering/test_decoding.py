@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from llava.model.answering.decoding import KEEP_SHARE, can_prune, decode_rows, drop_contradictions
-from llava.model.answering.generation import GumbelNoise
+from llava.model.answering.sampling import GumbelNoise
 
 PAD = 0
 LONGEST = 24

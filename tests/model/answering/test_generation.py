@@ -10,7 +10,8 @@ from PIL import Image
 from transformers import GenerationConfig
 
 from llava.errors import InputError
-from llava.model.answering.generation import GumbelNoise, MultimodalModel
+from llava.model.answering.generation import MultimodalModel
+from llava.model.answering.sampling import GumbelNoise
 from llava.model.loading import load_mllm
 
 PROMPTS = ["How do I bake bread?", "Hi", "The image shows a numbered list. Steps to follow.", "Question"]

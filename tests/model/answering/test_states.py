@@ -11,7 +11,7 @@ from torch import nn
 
 from llava.errors import InputError
 from llava.model.answering.decoding import decode_rows
-from llava.model.answering.generation import GumbelNoise
+from llava.model.answering.sampling import GumbelNoise
 from llava.model.answering.states import Projection, StateTrace, find_layers, hook_layer, read_layers
 from llava.model.loading import load_mllm
 from llava.model.views import view_model
