@@ -23,6 +23,8 @@ SLICE = 8192
 
 Read = Callable[[str], torch.Tensor]
 """Returns the weight of a name, as it is on disk."""
+Buffers = dict[tuple[str, torch.Size], torch.Tensor]
+"""Memory for widened weights, by a parameter's own name and shape."""
 
 
 class WeightFiles:
@@ -82,6 +84,9 @@ def stream_weights(network: nn.Module, read: Read) -> None:
         network: What `build_empty` returned.
         read: Returns a parameter's weight by the parameter's name.
     """
+    # Modules without parts run one at a time and can share: thousands of short-lived matrices would leave the
+    # allocator's heap in pieces.
+    shared: Buffers = {}
     for name, module in network.named_modules():
         place = f"{name}." if name else ""
         if type(module) is nn.Embedding:
@@ -90,16 +95,21 @@ def stream_weights(network: nn.Module, read: Read) -> None:
             module.forward = functools.partial(_multiply, module, read, place)  # type: ignore[method-assign]
         elif module._parameters:
             empty = dict(module._parameters)
-            module.register_forward_pre_hook(functools.partial(_fill, read=read, place=place, empty=empty))
+            buffers = shared if next(module.children(), None) is None else {}
+            fill = functools.partial(_fill, read=read, place=place, empty=empty, buffers=buffers)
+            module.register_forward_pre_hook(fill)
             module.register_forward_hook(functools.partial(_let_go, empty=empty))
 
 
-def _fill(module: nn.Module, inputs: Any, *, read: Read, place: str, empty: dict[str, Any]) -> None:
+def _fill(module: nn.Module, inputs: Any, *, read: Read, place: str, empty: dict[str, Any], buffers: Buffers) -> None:
     """Read a module's own weights before it runs."""
     for name, parameter in empty.items():
         if parameter is not None:
             weight = _check_shape(read(place + name), parameter.shape, place + name)
-            copy = torch.empty(weight.shape, dtype=torch.float32).copy_(weight)
+            if (name, weight.shape) not in buffers:
+                with torch.inference_mode(False):  # or it could only be written to in that mode
+                    buffers[name, weight.shape] = torch.empty(weight.shape, dtype=torch.float32)
+            copy = buffers[name, weight.shape].copy_(weight)
             module._parameters[name] = nn.Parameter(copy, requires_grad=False)
 
 
