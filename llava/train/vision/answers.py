@@ -29,7 +29,7 @@ from llava.places import check_output_folder
 from llava.process import end_process
 from llava.train.arguments import option, parse_arguments
 from llava.train.base import run_entry_point
-from llava.train.vision.arguments import PictureArguments, TowerArguments
+from llava.train.vision.arguments import PictureArguments, TowerArguments, parse_mixture
 from llava.train.vision.language import (
     Lesson,
     Speaker,
@@ -44,7 +44,6 @@ logger = logging.getLogger(__name__)
 
 PROJECTOR = "multi_modal_projector.linear_1.weight"
 """One column for each token of the lexicon, then one for each slot."""
-READ_MIXTURE = {"phrase": 0.2, "attack": 0.15, "list": 0.08, "shapes": 0.5, "captioned": 0.07}
 ANSWERS_NAME = "answers.jsonl"
 
 
@@ -56,10 +55,13 @@ class AnswerArguments:
     start: str = option("", "Folder with the weights to start from; empty takes the shipped ones.")
     topics: int = option(400, "Questions about images of words.")
     answer_tokens: int = option(28, "Longest part of an answer that is learned.")
-    steps: int = option(280, "Optimiser steps.")
+    steps: int = option(300, "Optimiser steps.")
     batch_size: int = option(4, "Questions a step.")
-    read_share: float = option(0.6, "Share of questions that ask for the words or shapes themselves, in [0, 1).")
-    learning_rate: float = option(5e-3, "Peak learning rate.")
+    read_share: float = option(0.55, "Share of questions that ask for the words or shapes themselves, in [0, 1).")
+    read_mixture: str = option(
+        "phrase:0.17,attack:0.15,list:0.2,shapes:0.42,captioned:0.06", "KIND:WEIGHT,… of the pictures that those show."
+    )
+    learning_rate: float = option(8e-3, "Peak learning rate.")
     logging_steps: int = option(10, "Steps between log lines.")
     seed: int = option(0, "Seed of topics and questions.")
 
@@ -67,6 +69,7 @@ class AnswerArguments:
         """Check the values."""
         if not 0 <= self.read_share < 1:
             raise InputError(f"--read-share is {self.read_share}; give a number in [0, 1)")
+        parse_mixture(self.read_mixture, "--read-mixture")
 
 
 def read_slots(weights: dict[str, torch.Tensor], number: int) -> torch.Tensor:
@@ -161,7 +164,8 @@ def train(argv: list[str] | None) -> None:
     weights = load_file(start)
     speaker.slots.data.copy_(read_slots(weights, tower.num_slots))
     source = seeded(run.seed, "pictures")
-    drawn = (make_picture(source, READ_MIXTURE, vocabulary, typefaces) for _ in itertools.count())
+    mixture = parse_mixture(run.read_mixture, "--read-mixture")
+    drawn = (make_picture(source, mixture, vocabulary, typefaces) for _ in itertools.count())
     shown = said_tokens(drawn, TargetBuilder(classes, tower.image_size, tower.grid))
     reading = ask_pictures(shown, seeded(run.seed, "questions"))
     lessons = build_lessons(topics, answers, classes)

@@ -43,17 +43,34 @@ class PictureArguments:
 
     def weights(self) -> dict[str, float]:
         """Return the mixture as numbers."""
-        weights = {}
-        for part in self.mixture.split(","):
-            kind, _, weight = part.partition(":")
-            try:
-                weights[kind.strip()] = float(weight)
-            except ValueError:
-                raise InputError(f"--mixture has {part!r}; write KIND:WEIGHT, e.g. page:0.5") from None
-        unknown = sorted(set(weights) - set(MAKERS))
-        if unknown:
-            raise InputError(f"--mixture names {unknown[0]}; kinds are {', '.join(MAKERS)}")
-        return weights
+        return parse_mixture(self.mixture, "--mixture")
+
+
+def parse_mixture(text: str, flag: str) -> dict[str, float]:
+    """Return the weight of each kind of picture.
+
+    Args:
+        text: `KIND:WEIGHT`, commas between.
+        flag: How messages call it.
+
+    Raises:
+        InputError: When a weight is no number, or a kind is unknown.
+
+    Example:
+        >>> parse_mixture("page:0.5, shapes:1", "--mixture")
+        {'page': 0.5, 'shapes': 1.0}
+    """
+    weights = {}
+    for part in text.split(","):
+        kind, _, weight = part.partition(":")
+        try:
+            weights[kind.strip()] = float(weight)
+        except ValueError:
+            raise InputError(f"{flag} has {part!r}; write KIND:WEIGHT, e.g. page:0.5") from None
+    unknown = sorted(set(weights) - set(MAKERS))
+    if unknown:
+        raise InputError(f"{flag} names {unknown[0]}; kinds are {', '.join(MAKERS)}")
+    return weights
 
 
 @dataclass

@@ -79,8 +79,12 @@ def test_names_of_the_shipped_weights_are_those_that_are_read():
     assert slots.shape == (49, 576)
     assert torch.equal(slots[-1], weights[PROJECTOR][:, -1].float())
     assert slots.norm(dim=1).min() > 0
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="--read-share"):
         AnswerArguments(read_share=2.0)
+    with pytest.raises(InputError, match="--read-mixture names cats; kinds are phrase"):
+        AnswerArguments(read_mixture="page:1,cats:2")
+    with pytest.raises(InputError, match="--read-mixture has 'page'"):
+        AnswerArguments(read_mixture="page")
 
 
 def test_no_weights_to_start_from_is_one_line(capsys, tmp_path):
