@@ -117,6 +117,10 @@ def build_histogram(summary: dict[str, Any]) -> dict[str, Any] | None:
     return {"bins": bins, "tallest": tallest, "threshold": threshold, "benign": scores["benign"]["n"] > 0}
 
 
+SWITCHED_ON = ("trim", "share_backbone")
+"""Settings that are on where nothing is said, and can be switched off."""
+
+
 def build_command(run: dict[str, Any]) -> str:
     """Return the command that repeats a run, from the content of its `run.json`; RUN stands for a new folder.
 
@@ -131,9 +135,9 @@ def build_command(run: dict[str, Any]) -> str:
         value = settings.get(field.name, field.default)
         if value == AUTO:
             value = fingerprint.get(field.name, AUTO)
-        if field.name == "trim" and value is None and settings.get("detector") and fingerprint:
-            # Nothing was trimmed where the run does not say so, as in those from before there was trimming.
-            value = None if fingerprint.get("trim") else False
+        if field.name in SWITCHED_ON and value is None and settings.get("detector") and fingerprint:
+            # It was not done where the run does not say so, as in those from before there was such a thing.
+            value = None if fingerprint.get(field.name) else False
         if field.name in ("model", "benchmark") or value != field.default:
             words += write_flag(field.name, value)
     return shlex.join(words)
@@ -141,8 +145,8 @@ def build_command(run: dict[str, Any]) -> str:
 
 def write_flag(name: str, value: Any) -> list[str]:
     """Return a setting as words of the command line; none for what cannot be or need not be given."""
-    if name == "trim" and value is False:
-        return ["--no-trim"]
+    if name in SWITCHED_ON and value is False:
+        return [flag(f"no_{name}")]
     if name == "output" or value is None or value is MISSING or value is False:
         return []
     if value is True:

@@ -118,6 +118,8 @@ EVERYTHING = {
     "vision_tower": "/models/clip",
     "threshold": 0.25,
     "trim": False,
+    "share_backbone": False,
+    "state_head": "embedded",
     "limit": 12,
     "image_types": ["TYPO", "SD"],
     "scenarios": ["06-Fraud", "07-Sex"],
@@ -182,11 +184,14 @@ def test_the_command_says_what_auto_stood_for(monkeypatch):
     )
 
 
-def test_a_run_from_before_there_was_trimming_is_repeated_without():
+def test_a_run_from_before_there_was_trimming_and_sharing_is_repeated_without():
     settings = GenerationSettings(**PLAIN, detector="d").to_dict()
-    assert "trim" not in build_command({"settings": settings, "fingerprint": {"trim": True}})
-    del settings["trim"]
-    assert build_command({"settings": settings, "fingerprint": {"threshold": None}}).endswith("--no-trim")
+    command = build_command({"settings": settings, "fingerprint": {"trim": True, "share_backbone": True}})
+    assert "trim" not in command
+    assert "share" not in command
+    del settings["trim"], settings["share_backbone"]
+    command = build_command({"settings": settings, "fingerprint": {"threshold": None}})
+    assert command.endswith("--no-trim --no-share-backbone")
 
 
 def test_the_page_holds_the_command_of_its_run(summary, tmp_path):
