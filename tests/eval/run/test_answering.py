@@ -10,6 +10,7 @@ from llava.errors import FailedRunError, InputError
 from llava.eval.run.answering import Answerer, check_device
 from llava.eval.run.settings import GenerationSettings
 from llava.protector.guard import identify_guard
+from llava.protector.protector import Protector
 from llava.protector.states.config import Cascade
 from tests.tiny import build_llava
 from tests.tiny_states import build_state_head
@@ -122,6 +123,7 @@ def test_a_base_is_given_to_the_part_that_it_is_for(tmp_path, tiny_llava, tiny_l
     parts = {"detector": str(tiny_detector), "detoxifier": str(tiny_detoxifier)}
     bases = {"detector_base": str(tiny_lm), "detoxifier_base": str(tiny_lm)}
     answerer = build_answerer(tmp_path, tiny_llava, **parts, **bases)
+    assert isinstance(answerer.protector, Protector)
     assert answerer.protector.guard(["How?"], ["Mix flour."])[0].action is not Action.WITHHELD
 
 

@@ -26,7 +26,10 @@ def write_rows(path, count=60, *, images=None, labels=True):
     for number in range(count):
         harmful = number % 2 == 1
         words = draw.choice(HARMFUL if harmful else HARMLESS)
-        row = {"prompt": f"What shall I do in step {number}?", "response": f"First {words}. Then rest {number}."}
+        row: dict[str, object] = {
+            "prompt": f"What shall I do in step {number}?",
+            "response": f"First {words}. Then rest {number}.",
+        }
         if labels:
             row["harmful"] = harmful
         if images is not None and number % 3 == 0:
