@@ -43,8 +43,6 @@ def test_markdown_has_harm_scores_and_the_time_of_each_stage(summary, tmp_path):
     assert "harm scores of answers to benign questions (n 2)" in page
     seconds = r"generate 5.0 s \(0.500 s a question\), guard 2.5 s \(0.250 s a question\), judge \d+\.\d s"
     assert re.search(seconds, page)
-        r"generate 5.0 s \(0.500 s a question\), guard 2.5 s \(0.250 s a question\), judge \d+\.\d s", page
-    )
     assert "wall time of generation 2.0 s" in page
     plain = render_markdown(score_run(build_run(tmp_path / "plain", [build_record(0, guarded=False)])))
     assert "harm scores" not in plain
