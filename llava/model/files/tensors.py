@@ -97,11 +97,16 @@ class TensorReader:
 
     def tensor(self, key: str) -> torch.Tensor:
         """Return one tensor, mapped from disk where the file can be mapped."""
-        if self.read_bytes > MAPPED_BYTES and self.opened.is_mapped:
-            self.opened, self.read_bytes = open_tensors(self.file), 0
+        if self.read_bytes > MAPPED_BYTES:
+            self.let_go()
         tensor = self.opened.tensor(key)
         self.read_bytes += tensor.nbytes
         return tensor
+
+    def let_go(self) -> None:
+        """Let go of the pages that were looked at; tensors that are still held keep theirs."""
+        if self.read_bytes and self.opened.is_mapped:
+            self.opened, self.read_bytes = open_tensors(self.file), 0
 
 
 def write_tensors(file: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from llava.errors import InputError
-from llava.model.files.tensors import TensorReader
+from llava.model.files.tensors import MAPPED_BYTES, TensorReader
 
 SLICE = 8192
 """Rows of a matrix that are widened together."""
@@ -52,6 +52,10 @@ class WeightFiles:
         if name not in self.places:
             where = self.readers[0].file.parent if self.readers else "the checkpoint"
             raise InputError(f"{where} lacks the weight {name}; it is incomplete, fetch it again")
+        # Of many small files none alone is read so much that it would be opened anew.
+        if sum(reader.read_bytes for reader in self.readers) > MAPPED_BYTES:
+            for reader in self.readers:
+                reader.let_go()
         reader, key = self.places[name]
         return reader.tensor(key)
 
