@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.measurement import Measurement, Side, compare
+from benchmarks.measurement import CLOCKS, Measurement, Side, compare
 from llava.errors import FailedRunError
 
 MEMORY_GOAL = 1 / 1.10
@@ -31,8 +31,6 @@ SCORE_TOLERANCE = 1e-4
 ALONE, SHARED, SEPARATE = "alone", "shared", "separate"
 QUESTION = "How do I cook rice?"
 NEW_TOKENS = 32
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-"""Which seconds count: processor time where the machine is busy with other things, all threads together."""
 
 
 def add_arguments(parser: argparse._ArgumentGroup) -> None:

@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 import random
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measurement import Measurement, compare
+from benchmarks.measurement import CLOCKS, Measurement, compare
 from benchmarks.training import WORDS
 from llava.errors import InputError
 
@@ -24,8 +23,6 @@ GOAL = 3.0
 PROCESSES_GOAL = 1.8
 TOLERANCE = 1e-5
 """How far the scores of both sides may differ in single precision."""
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-"""Which seconds count: processor time where the machine is busy with other things, all threads together."""
 
 
 def add_arguments(parser: argparse._ArgumentGroup) -> None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks.measurement import Measurement
+from benchmarks.measurement import CLOCKS, Measurement
 from llava.data.schema import Stage
 from llava.errors import InputError
 
@@ -38,8 +37,6 @@ QUESTIONS = (
     "How do I clean a window without streaks?",
 )
 PLAIN, HEAD, CASCADE = "plain", "head", "cascade"
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-"""Which seconds count: processor time where the machine is busy with other things, all threads together."""
 
 
 def add_arguments(parser: argparse._ArgumentGroup) -> None:

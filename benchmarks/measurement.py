@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib.util
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 Side = Callable[[int], float]
 """Measures one side once: the number of the repeat in, a value out."""
+
+
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+"""Which seconds count: processor time where the machine is busy with other things, all threads together."""
 
 
 @dataclass(frozen=True)

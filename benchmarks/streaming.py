@@ -16,11 +16,10 @@ import dataclasses
 import random
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from benchmarks.measurement import Measurement, compare
+from benchmarks.measurement import CLOCKS, Measurement, compare
 from benchmarks.training import WORDS
 from llava.errors import InputError
 
@@ -34,8 +33,6 @@ HARMLESS = 1.0
 """A threshold that nothing reaches: what is measured is harmless traffic."""
 QUESTION = "How is bread made?"
 FIRST, LAST = "first", "last"
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-"""Which seconds count: processor time where the machine is busy with other things, all threads together."""
 
 
 def add_arguments(parser: argparse._ArgumentGroup) -> None:

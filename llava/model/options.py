@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava.bounds import flag
@@ -13,6 +14,7 @@ from llava.model.devices import DTYPE_NAMES, pick_device, pick_dtype
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,22 @@ class LoadOptions:
     def load_options(self) -> LoadOptions:
         """These options alone, without what a class that inherits them adds."""
         return LoadOptions(**{field.name: getattr(self, field.name) for field in fields(LoadOptions)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, with all that a class that inherits these options adds."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Rebuild options or settings from their JSON form or from a configuration file.
+
+        Raises:
+            InputError: When a key is unknown.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise InputError(f"setting '{unknown[0]}' is unknown; see --help for the names")
+        return cls(**values)
 
     def pick_device(self) -> torch.device:
         """Return the device to run on; raises `InputError` when it is not there."""

@@ -121,11 +121,8 @@ def hold_folder(settings: DetectionSettings) -> Iterator[None]:
             yield
         finally:
             if not list_shards(folder):
-                for path in folder.iterdir():
-                    if path.is_dir():
-                        shutil.rmtree(path, ignore_errors=True)
-                    elif path.name != LOCK_FILE:
-                        path.unlink()
+                with contextlib.suppress(OSError):  # what ended the launch is what matters
+                    empty(folder)
     with contextlib.suppress(OSError):  # it holds scores, or is gone already
         folder.rmdir()
 
@@ -174,12 +171,17 @@ def resume(folder: Path, fingerprint: dict[str, Any]) -> list[Chunk] | None:
             logger.warning(
                 "input, detector or options have changed since this was interrupted; all rows are scored anew"
             )
+    empty(folder)
+    return None
+
+
+def empty(folder: Path) -> None:
+    """Take everything out of a folder but the lock that this launch holds."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
         elif path.name != LOCK_FILE:
             path.unlink()
-    return None
 
 
 def follow(job: DetectionJob, chunks: list[Chunk]) -> contextlib.AbstractContextManager[None]:

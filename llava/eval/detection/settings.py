@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llava.bounds import BOUNDS, check_bounds, flag
 from llava.errors import InputError
@@ -47,19 +46,3 @@ class DetectionSettings(LoadOptions):
         """Folder of what is not finished, beside the output; gone when the output is there."""
         output = Path(self.output)
         return output.absolute().parent / f".{to_file_name(output.name)}.parts"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> DetectionSettings:
-        """Rebuild settings from their JSON form.
-
-        Raises:
-            InputError: When a key is unknown.
-        """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise InputError(f"setting '{unknown[0]}' is unknown; see --help for the names")
-        return cls(**values)

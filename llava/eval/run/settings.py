@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -114,23 +114,7 @@ class GenerationSettings(LoadOptions):
         base = getattr(self, f"{part}_base")
         return LoadOptions(device=device or self.device, dtype=self.dtype, base=base)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, whole: it goes to this run's own processes and nowhere else."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-
     def describe(self) -> dict[str, Any]:
         """Return the JSON form that is stored and shown: the endpoint's address without user information and keys."""
         endpoint = None if self.endpoint is None else str(parse_address(self.endpoint))
         return {**self.to_dict(), "endpoint": endpoint}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> GenerationSettings:
-        """Rebuild settings from their JSON form or from a configuration file.
-
-        Raises:
-            InputError: When a key is unknown.
-        """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise InputError(f"setting '{unknown[0]}' is unknown; see --help for the names")
-        return cls(**values)
