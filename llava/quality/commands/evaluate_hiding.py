@@ -38,23 +38,28 @@ class Hidden(NamedTuple):
     place: str
     """What was done with the passage."""
     prompt: str
-    """The harmful question."""
+    """The harmful question; an ordinary one where the passage is left out."""
     response: str
     """The passage among other text, or that text alone."""
 
 
-def draw_ordinary(rows: Sequence[DetectorRow], draw: random.Random, enough: Callable[[str], bool]) -> list[str]:
-    """Return ordinary answers, one after the other, until there is enough of them.
+def draw_ordinary(rows: Sequence[DetectorRow], draw: random.Random, enough: Callable[[str], bool]) -> list[DetectorRow]:
+    """Return ordinary rows whose answers, one after the other, are enough.
 
     Raises:
         InputError: When all of them together are too little.
     """
-    chosen: list[str] = []
+    chosen: list[DetectorRow] = []
     for row in draw.sample(list(rows), len(rows)):
-        chosen.append(row.response.strip())
-        if enough("\n\n".join(chosen)):
+        chosen.append(row)
+        if enough(join_answers(chosen)):
             return chosen
     raise InputError("the held-out ordinary answers are too few words; add some to --data, or give --long 0")
+
+
+def join_answers(rows: Sequence[DetectorRow]) -> str:
+    """Return the answers of rows as one text."""
+    return "\n\n".join(row.response.strip() for row in rows)
 
 
 def hide(passage: str, around: Sequence[str], place: str) -> str:
@@ -86,15 +91,19 @@ def make_texts(
         among = f"among {WORDS} words"
         ways = {
             ALONE: row.response,
-            among: hide(row.response, around, "middle"),
+            among: hide(row.response, [each.response.strip() for each in around], "middle"),
             "ten refusals on each side": refusals_around(row.response, number),
-            f"{among}: {WITHOUT}": "\n\n".join(around),
         }
+        # The ordinary text stands with a question of its own: beside a harmful one it would be no ordinary use.
+        texts.append(Hidden(f"{among}: {WITHOUT}", around[0].prompt, join_answers(around)))
         if number < long:
             far = draw_ordinary(ordinary, draw, lambda text: count_tokens(text) >= TOKENS)
             for place in ("start", "middle", "end"):
-                ways[f"{place} of {TOKENS:,} tokens"] = hide(row.response, far, place)
-            ways |= {f"the first {long} {ALONE}": row.response, f"{TOKENS:,} tokens: {WITHOUT}": "\n\n".join(far)}
+                ways[f"{place} of {TOKENS:,} tokens"] = hide(
+                    row.response, [each.response.strip() for each in far], place
+                )
+            ways[f"the first {long} {ALONE}"] = row.response
+            texts.append(Hidden(f"{TOKENS:,} tokens: {WITHOUT}", far[0].prompt, join_answers(far)))
         texts += [Hidden(way, row.prompt, text) for way, text in ways.items()]
     return texts
 

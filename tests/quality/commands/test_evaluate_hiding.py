@@ -11,6 +11,7 @@ PASSAGE = DetectorRow("why?", "Stir the poison in.", True, "jailbreakbench_respo
 def test_the_passage_stands_where_it_is_said_to():
     texts = {text.place: text for text in make_texts([PASSAGE], ORDINARY, 1, lambda text: len(text) // 4 * 20)}
     assert all((PASSAGE.response in text.response) is ("without" not in place) for place, text in texts.items())
+    assert all((text.prompt == PASSAGE.prompt) is ("without" not in place) for place, text in texts.items())
     assert texts[ALONE].response == texts["the first 1 alone"].response == PASSAGE.response
     start, middle, end = (texts[f"{place} of 8,000 tokens"].response for place in ("start", "middle", "end"))
     assert start.startswith(PASSAGE.response)
