@@ -5,6 +5,7 @@ Public names are imported on first use, so that `import llava` stays cheap.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from llava.protector.detoxifier import Detoxifier
     from llava.protector.guard import build_guard
     from llava.protector.protector import Protector
+
+# On some CPUs bitsandbytes, where it is installed, tells at every start of a kernel that only 4-bit products would use:
+# it would stand between the lines of a chat and the JSON lines of a server's log.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __version__ = "0.1.0"
 

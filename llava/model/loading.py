@@ -64,7 +64,8 @@ def load_mllm(
     model = load_network(source, name, arguments, verbose=verbose)
     if adapter:
         model = put_on(model, adapter, merge=not chosen.is_quantised)
-    return MultimodalModel(model, processor, name=name, notes=_notes(source), source=None if adapter else source)
+    placed = chosen.place(model)
+    return MultimodalModel(placed, processor, name=name, notes=_notes(source), source=None if adapter else source)
 
 
 def load_processor(source: str, name: str, *, trust_remote_code: bool = False, verbose: bool = False) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llava.bounds import flag
 from llava.errors import InputError
 from llava.model.devices import DTYPE_NAMES, pick_device, pick_dtype
+from llava.model.quiet import quiet_bitsandbytes
 
 if TYPE_CHECKING:
     import torch
@@ -117,8 +118,11 @@ class LoadOptions:
         return arguments
 
     def place(self, model: Any) -> Any:
-        """Return `model` on the device; quantised weights are there already and must not be moved."""
-        return model if self.is_quantised else model.to(self.pick_device())
+        """Return `model` on the device, fit for several threads; quantised weights are there and are not moved."""
+        if not self.is_quantised:
+            return model.to(self.pick_device())
+        settle_weights(model, self.pick_dtype())
+        return model
 
     def _build_quantisation(self, kept_whole: Sequence[str] | None) -> Any:
         """Return the config for bitsandbytes."""
@@ -136,6 +140,26 @@ class LoadOptions:
             bnb_4bit_quant_type="nf4",
             llm_int8_skip_modules=skipped,
         )
+
+
+def settle_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Let bitsandbytes bring quantised weights into their final layout, before several threads use them.
+
+    It does so in the first forward pass of each layer and without a lock: two passes at once would do it twice, and
+    leave weights that mean something else.
+
+    Args:
+        model: Holds layers of bitsandbytes; others are not run, nor those that it cannot lay out on every device.
+        dtype: What the layers will be given.
+    """
+    import torch
+
+    with torch.no_grad(), quiet_bitsandbytes():
+        for layer in model.modules():
+            if not isinstance(layer, torch.nn.Linear) or layer.weight.is_floating_point():
+                continue
+            if layer.in_features % 64 == 0 and layer.out_features % 32 == 0:
+                layer(torch.zeros(1, layer.in_features, dtype=dtype, device=layer.weight.device))
 
 
 LOAD_OPTIONS = tuple(field.name for field in fields(LoadOptions))

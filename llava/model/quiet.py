@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import warnings
@@ -73,3 +74,15 @@ def quiet_transformers(verbose: bool = False) -> Iterator[None]:
             yield
         finally:
             SILENCE.leave()
+
+
+@contextlib.contextmanager
+def quiet_bitsandbytes() -> Iterator[None]:
+    """Hold back the line that bitsandbytes logs for each product of single-precision states."""
+    logger = logging.getLogger("bitsandbytes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

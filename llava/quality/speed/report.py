@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from llava.quality.speed.measuring import LEAST_GAIN, MOST_AUROC_LOST, Figures, Sample, recommend
@@ -47,18 +45,6 @@ def render_advice(figures: Sequence[Figures]) -> str:
     )
 
 
-@contextmanager
-def quiet_bitsandbytes() -> Iterator[None]:
-    """Hold back the line that bitsandbytes logs for each product of single-precision states."""
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 def run_benchmark(detector: str, base: str | None = None, device: str | None = None) -> int:
     """Measure a detector in every way that this device offers, and print the table and the advice.
 
@@ -74,6 +60,7 @@ def run_benchmark(detector: str, base: str | None = None, device: str | None = N
         InputError: When the detector cannot be loaded.
     """
     from llava.model.devices import pick_device
+    from llava.model.quiet import quiet_bitsandbytes
     from llava.quality.speed.candidates import list_candidates
     from llava.quality.speed.measuring import measure_candidates, read_sample
     from llava.terminal import build_console, clean_text
