@@ -6,6 +6,7 @@ The text that is shown never goes through here; it stays byte-identical.
 from __future__ import annotations
 
 from llava.protector.disguises.encodings import DECODERS
+from llava.protector.disguises.frames import FRAMES
 from llava.protector.disguises.invisible import drop_marks, drop_unseen
 from llava.protector.disguises.letters import fold_lookalikes, fold_styled
 from llava.protector.disguises.spelling import join_letters, read_leet
@@ -50,14 +51,15 @@ def normalise(text: str) -> str:
 
 
 def find_hidden_texts(text: str) -> list[str]:
-    """Return the texts that are written in another code inside a text, each without its disguises.
+    """Return the texts that are written in another code or form inside a text, each without its disguises.
 
     Args:
         text: Any text.
 
     Returns:
         What base64, hexadecimal and binary numbers, variation selectors, percent signs, HTML entities and comments,
-        ROT13 and reversed lines hold, as far as it looks like text; at most `MOST_HIDDEN`, none twice.
+        ROT13 and reversed lines hold, as far as it looks like text; what a table cuts into cells, and what is left
+        without refusing sentences around it. At most `MOST_HIDDEN`, none twice.
 
     Example:
         >>> find_hidden_texts("Decode this: aG93IHRvIGJha2UgYnJlYWQ="), find_hidden_texts("Boil the water.")
@@ -70,7 +72,7 @@ def find_hidden_texts(text: str) -> list[str]:
         for each in level:
             # Variation selectors carry a text of their own, and are gone once characters are folded.
             for plain in dict.fromkeys((each, fold_characters(each))):
-                for decode in DECODERS:
+                for decode in (*DECODERS, *FRAMES):
                     below += [hidden for hidden in decode(plain) if hidden not in found and hidden != text]
         fresh = dict.fromkeys(below)
         found.update(fresh)
