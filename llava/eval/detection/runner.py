@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
-import secrets
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llava.errors import InputError
 from llava.eval.detection.job import DetectionJob
 from llava.eval.detection.scores import Place, find_scores, read_scores
 from llava.eval.detection.settings import DetectionSettings
 from llava.eval.detection.spool import Chunk, read_chunk, write_spool
 from llava.eval.detection.tables import write_rows
 from llava.eval.detection.worker import run_worker
-from llava.eval.run.claims import set_aside
+from llava.eval.run.claims import clear_claims, open_claims
 from llava.eval.run.environment import count_accelerators, fix_rounding
-from llava.eval.run.job import Outcome
-from llava.eval.run.launcher import raise_first_error, read_outcome, run_processes
-from llava.eval.run.layout import CLAIMS_FOLDER, LOCK_FILE
+from llava.eval.run.job import Outcome, name_launch
+from llava.eval.run.launcher import Launch, raise_first_error, run_in_world, run_processes
+from llava.eval.run.layout import LOCK_FILE
 from llava.eval.run.progress import show_progress
 from llava.eval.run.records import list_shards
-from llava.eval.run.runner import announce, hold_lock, receive
-from llava.eval.run.world import JoinedWorld, detect_world, join_world
-from llava.files import explain_writing, read_json, write_json
+from llava.eval.run.runner import hold_lock
+from llava.eval.run.world import detect_world, join_world
+from llava.files import read_json, write_json
 from llava.places import check_output_file
 from llava.protector.jsonl import add_score, iter_responses
 
@@ -72,44 +69,28 @@ def run_detection(settings: DetectionSettings) -> Summary:
     if world is None:
         return run_alone(settings)
     with join_world(world) as joined:
-        return run_in_world(settings, joined)
+        summary: Summary = run_in_world(settings, joined, prepare_launch, run_worker)
+        return summary
 
 
 def run_alone(settings: DetectionSettings) -> Summary:
     """Run with one process, which is this one, or with several that this one starts."""
-    with hold_folder(settings):
-        job, chunks = start_launch(settings)
+    with prepare_launch(settings) as launch:
+        job: Any = launch.job
         outcomes: list[Outcome] = []
         if job.pending:
-            with follow(job, chunks):
+            with launch.follow():
                 outcomes = [run_worker(job, 0)] if job.num_processes == 1 else run_processes(job, WORKER)
-        return finish_launch(job, chunks, outcomes)
-
-
-def run_in_world(settings: DetectionSettings, world: JoinedWorld) -> Summary:
-    """Run in the processes that torchrun or accelerate started; the first one prepares and finishes for all."""
-    if settings.num_processes not in (None, world.size):
-        raise InputError(
-            f"--num-processes {settings.num_processes} but {world.size} processes were started; leave the flag out"
-        )
-    settings = replace(settings, num_processes=world.size)
-    if world.rank > 0:
-        job: DetectionJob = receive(world)
-        run_worker(job, world.rank, world.local_rank)
-        world.wait()
-        return receive(world)
-    with contextlib.ExitStack() as stack:
-        with announce(world):
-            stack.enter_context(hold_folder(settings))
-            job, chunks = start_launch(settings)
-        world.share((job, None))
-        with follow(job, chunks):
-            run_worker(job, world.rank, world.local_rank)
-            world.wait()
-        with announce(world):
-            summary = finish_launch(job, chunks, [read_outcome(job, rank) for rank in range(world.size)])
-        world.share((summary, None))
+        summary: Summary = launch.finish(outcomes)
         return summary
+
+
+@contextlib.contextmanager
+def prepare_launch(settings: DetectionSettings) -> Iterator[Launch]:
+    """Read the input, and hold the folder of what is not finished inside the block."""
+    with hold_folder(settings):
+        job, chunks = start_launch(settings)
+        yield Launch(job, lambda: follow(job, chunks), lambda outcomes: finish_launch(job, chunks, outcomes))
 
 
 @contextlib.contextmanager
@@ -139,14 +120,10 @@ def start_launch(settings: DetectionSettings) -> tuple[DetectionJob, list[Chunk]
         chunks = write_spool(folder, iter_responses(settings.input), Path(settings.output))
         write_json(folder / PLAN_FILE, {"fingerprint": fingerprint, "chunks": [chunk.to_list() for chunk in chunks]})
     done = find_scores(folder, chunks)
-    launch = f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     processes = settings.num_processes or count_accelerators(settings.device)
     pending = [chunk for chunk in chunks if chunk.index not in done]
-    job = DetectionJob(settings, launch, processes, pending)
-    shutil.rmtree(folder / CLAIMS_FOLDER, ignore_errors=True)
-    with explain_writing(job.claims):
-        job.claims.mkdir(parents=True)
-    set_aside(job)
+    job = DetectionJob(settings, name_launch(), processes, pending)
+    open_claims(job)
     return job, chunks
 
 
@@ -196,7 +173,7 @@ def follow(job: DetectionJob, chunks: list[Chunk]) -> contextlib.AbstractContext
 def finish_launch(job: DetectionJob, chunks: list[Chunk], outcomes: list[Outcome]) -> Summary:
     """Write the output when every chunk has scores; raise what went wrong otherwise."""
     done = find_scores(job.folder, chunks)
-    shutil.rmtree(job.folder / CLAIMS_FOLDER, ignore_errors=True)
+    clear_claims(job.folder)
     missing = sum(chunk.rows for chunk in chunks if chunk.index not in done)
     total = sum(chunk.rows for chunk in chunks)
     raise_first_error(outcomes, missing, total)

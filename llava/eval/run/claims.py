@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from llava.eval.run.job import LaunchedJob
+from llava.eval.run.layout import CLAIMS_FOLDER
 from llava.eval.run.planning import Numbered
 from llava.files import explain_writing
 
@@ -25,6 +27,19 @@ def claim(folder: Path, batch: Numbered, rank: int) -> bool:
         with os.fdopen(handle, "w") as stream:
             stream.write(str(rank))
     return True
+
+
+def open_claims(job: LaunchedJob) -> None:
+    """Make the folder of a launch's claims, drop those of earlier launches, and give each process its first batch."""
+    clear_claims(job.folder)
+    with explain_writing(job.claims):
+        job.claims.mkdir(parents=True)
+    set_aside(job)
+
+
+def clear_claims(folder: Path) -> None:
+    """Drop the claims of all launches of a run, which none of them needs once it has ended."""
+    shutil.rmtree(folder / CLAIMS_FOLDER, ignore_errors=True)
 
 
 def set_aside(job: LaunchedJob) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +23,22 @@ FULL_DISK_STATUS = 74
 """Exit status of a process that has no room to say how it ended (EX_IOERR of sysexits.h)."""
 
 
+def name_launch() -> str:
+    """Return a name for a launch that begins now; no other one has it."""
+    return f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
 class LaunchedJob(Protocol):
     """What launcher, claims and outcomes need to know of a job, whatever its work is."""
 
     @property
     def launch(self) -> str:
         """Name of the launch, in shard names and claims."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Folder of what is not finished."""
         ...
 
     @property

@@ -12,11 +12,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 from llava.errors import FailedRunError, InputError
 from llava.eval.run.environment import ROUNDING, ROUNDING_VARIABLE, count_cores
 from llava.eval.run.job import FAILURE, FULL_DISK_STATUS, Job, LaunchedJob, Outcome, load_outcome, locate_outcome
 from llava.eval.run.worker import run_worker
+from llava.eval.run.world import JoinedWorld
 
 # The child looks for modules where the launcher does: `python -m` would look in the current folder first, where a user
 # may well keep a folder named `llava`.
@@ -30,6 +34,18 @@ class RunError(FailedRunError):
 
 STDERR = 2
 """The process's own; `sys.stderr` may be an object without a descriptor, as in a notebook."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launch that is prepared: what its processes share, and what the first one does beside their work."""
+
+    job: LaunchedJob
+    """What they share."""
+    follow: Callable[[], contextlib.AbstractContextManager[None]]
+    """Shows the progress of all inside a block."""
+    finish: Callable[[list[Outcome]], Any]
+    """Puts together what they wrote and returns the result; raises the launch's error."""
 
 
 def run_here(job: Job) -> list[Outcome]:
@@ -79,6 +95,67 @@ def run_processes(job: LaunchedJob, module: str = WORKER) -> list[Outcome]:
         for child in children:
             child.wait()
     return [read_outcome(job, rank, child.returncode) for rank, child in enumerate(children)]
+
+
+def run_in_world(
+    settings: Any,
+    world: JoinedWorld,
+    prepare: Callable[[Any], contextlib.AbstractContextManager[Launch]],
+    work: Callable[[Any, int, int], object],
+) -> Any:
+    """Run in the processes that torchrun or accelerate started; the first one prepares and finishes for all.
+
+    Args:
+        settings: Settings of the run, with `num_processes`.
+        world: The processes.
+        prepare: Prepares a launch by the settings and holds its folder inside a block.
+        work: Does a process's part of a job, given its number and its number on its machine.
+
+    Returns:
+        What the launch's `finish` gives, in every process.
+
+    Raises:
+        InputError: When the settings name another number of processes, or what the launch raises, in every process.
+    """
+    if settings.num_processes not in (None, world.size):
+        raise InputError(
+            f"--num-processes {settings.num_processes} but {world.size} processes were started; leave the flag out"
+        )
+    settings = replace(settings, num_processes=world.size)
+    if world.rank > 0:
+        work(_receive(world), world.rank, world.local_rank)
+        world.wait()
+        return _receive(world)
+    with contextlib.ExitStack() as stack:
+        with _announce(world):
+            launch = stack.enter_context(prepare(settings))
+        world.share((launch.job, None))
+        # The bar stays until the last process is done: this one may have to wait for the others.
+        with launch.follow():
+            work(launch.job, world.rank, world.local_rank)
+            world.wait()
+        with _announce(world):
+            result = launch.finish([read_outcome(launch.job, rank) for rank in range(world.size)])
+        world.share((result, None))
+        return result
+
+
+@contextlib.contextmanager
+def _announce(world: JoinedWorld) -> Iterator[None]:
+    """Tell the other processes of an error in this one, so that all end with it instead of waiting."""
+    try:
+        yield
+    except (InputError, FailedRunError) as error:
+        world.share((None, error))
+        raise
+
+
+def _receive(world: JoinedWorld) -> Any:
+    """Return what the first process shares, or raise what it raised."""
+    value, error = world.share(None)
+    if error is not None:
+        raise error
+    return value
 
 
 def read_outcome(job: LaunchedJob, rank: int, returncode: int | None = None) -> Outcome:

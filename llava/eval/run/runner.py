@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
-import secrets
-import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llava.errors import FailedRunError, InputError
-from llava.eval.run.claims import set_aside
+from llava.eval.run.claims import clear_claims, open_claims
 from llava.eval.run.environment import fix_rounding
-from llava.eval.run.job import Job, Outcome
-from llava.eval.run.launcher import (
-    RunError,
-    raise_first_error,
-    read_outcome,
-    run_here,
-    run_processes,
-)
-from llava.eval.run.layout import CLAIMS_FOLDER, LOCK_FILE, RECORDS_FILE, RUN_FILE
+from llava.eval.run.job import Job, Outcome, name_launch
+from llava.eval.run.launcher import Launch, RunError, raise_first_error, run_here, run_in_world, run_processes
+from llava.eval.run.layout import LOCK_FILE, RECORDS_FILE, RUN_FILE
 from llava.eval.run.planning import select_pending
 from llava.eval.run.preparation import Plan, prepare_run
 from llava.eval.run.progress import show_progress
 from llava.eval.run.records import list_shards, merge_records, read_rows
 from llava.eval.run.settings import GenerationSettings
 from llava.eval.run.worker import run_worker
-from llava.eval.run.world import JoinedWorld, detect_world, join_world
-from llava.files import explain_writing, write_json
+from llava.eval.run.world import detect_world, join_world
+from llava.files import write_json
 
 __all__ = ["GenerationSettings", "RunError", "run_generation"]
 
@@ -63,7 +53,8 @@ def run_generation(settings: GenerationSettings) -> Path:
     if world is None:
         return run_alone(settings, in_this_process=rounding_is_fixed)
     with join_world(world) as joined:
-        return run_in_world(settings, joined)
+        path: Path = run_in_world(settings, joined, prepare_launch, run_worker)
+        return path
 
 
 def run_alone(settings: GenerationSettings, *, in_this_process: bool) -> Path:
@@ -73,47 +64,25 @@ def run_alone(settings: GenerationSettings, *, in_this_process: bool) -> Path:
         settings: Settings of the run.
         in_this_process: Whether one process may be this one; otherwise it is started too.
     """
+    with prepare_launch(settings) as launch:
+        job: Any = launch.job
+        outcomes: list[Outcome] = []
+        if job.pending:
+            with launch.follow():
+                outcomes = run_here(job) if in_this_process and job.num_processes == 1 else run_processes(job)
+        path: Path = launch.finish(outcomes)
+        return path
+
+
+@contextlib.contextmanager
+def prepare_launch(settings: GenerationSettings) -> Iterator[Launch]:
+    """Look at all that a run needs, and hold its folder inside the block."""
     plan = prepare_run(settings)
     for warning in plan.warnings:
         logger.warning(warning)
     with hold_lock(plan.folder):
         job = start_launch(plan)
-        if job.pending:
-            with follow(job):
-                outcomes = run_here(job) if in_this_process and job.num_processes == 1 else run_processes(job)
-        else:
-            outcomes = []
-        return finish_launch(plan, job, outcomes)
-
-
-def run_in_world(settings: GenerationSettings, world: JoinedWorld) -> Path:
-    """Run in the processes that torchrun or accelerate started; the first one prepares and finishes for all."""
-    if settings.num_processes not in (None, world.size):
-        raise InputError(
-            f"--num-processes {settings.num_processes} but {world.size} processes were started; leave the flag out"
-        )
-    settings = replace(settings, num_processes=world.size)
-    if world.rank > 0:
-        job: Job = receive(world)
-        run_worker(job, world.rank, world.local_rank)
-        world.wait()
-        return receive(world)
-    with contextlib.ExitStack() as stack:
-        with announce(world):
-            plan = prepare_run(settings)
-            for warning in plan.warnings:
-                logger.warning(warning)
-            stack.enter_context(hold_lock(plan.folder))
-            job = start_launch(plan)
-        world.share((job, None))
-        # The bar stays until the last process is done: this one may have to wait for the others.
-        with follow(job):
-            run_worker(job, world.rank, world.local_rank)
-            world.wait()
-        with announce(world):
-            path = finish_launch(plan, job, [read_outcome(job, rank) for rank in range(world.size)])
-        world.share((path, None))
-        return path
+        yield Launch(job, lambda: follow(job), lambda outcomes: finish_launch(plan, job, outcomes))
 
 
 def follow(job: Job) -> contextlib.AbstractContextManager[None]:
@@ -124,24 +93,6 @@ def follow(job: Job) -> contextlib.AbstractContextManager[None]:
     return show_progress(
         job.folder, job.launch, total=total, done=total - sum(len(batch.positions) for batch in job.pending)
     )
-
-
-@contextlib.contextmanager
-def announce(world: JoinedWorld) -> Iterator[None]:
-    """Tell the other processes of an error in this one, so that all end with it instead of waiting."""
-    try:
-        yield
-    except (InputError, FailedRunError) as error:
-        world.share((None, error))
-        raise
-
-
-def receive(world: JoinedWorld) -> Any:
-    """Return what the first process shares, or raise what it raised."""
-    value, error = world.share(None)
-    if error is not None:
-        raise error
-    return value
 
 
 @contextlib.contextmanager
@@ -179,16 +130,13 @@ def start_launch(plan: Plan) -> Job:
     """Write `run.json`, make the claims folder, and return what is still to be done."""
     whole = plan.settings.endpoint is None
     pending = select_pending(plan.batches, plan.questions, set(read_rows(plan.folder)), whole=whole)
-    launch = f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    launch = name_launch()
     assert plan.settings.num_processes is not None
     job = Job(plan.settings, launch, plan.settings.num_processes, plan.questions, pending)
     if pending:
         if not (plan.folder / RUN_FILE).exists():
             write_json(plan.folder / RUN_FILE, plan.description)
-        shutil.rmtree(plan.folder / CLAIMS_FOLDER, ignore_errors=True)
-        with explain_writing(job.claims):
-            job.claims.mkdir(parents=True)
-        set_aside(job)
+        open_claims(job)
     plan.description["launches"].append({"id": launch, "started": time.time(), "num_processes": job.num_processes})
     return job
 
@@ -200,7 +148,7 @@ def finish_launch(plan: Plan, job: Job, outcomes: list[Outcome]) -> Path:
     """
     unwritten: FailedRunError | None = None
     missing = merge_records(plan.folder, plan.questions)
-    shutil.rmtree(plan.folder / CLAIMS_FOLDER, ignore_errors=True)
+    clear_claims(plan.folder)
     if job.pending and not any(outcome.records for outcome in outcomes) and not list_shards(plan.folder) and missing:
         # Nothing was answered: without `run.json` the user may change any setting and try again.
         (plan.folder / RUN_FILE).unlink(missing_ok=True)
