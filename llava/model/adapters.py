@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llava.errors import FailedRunError
 from llava.model.adapter_check import PREFIX, check_adapter
@@ -28,6 +28,7 @@ __all__ = [
     "check_adapter",
     "is_adapter",
     "load_adapter",
+    "merge_into",
     "read_adapter_config",
     "read_adapter_weights",
 ]
@@ -111,19 +112,73 @@ def put_beside(model: Any, folder: str | Path, base: str) -> Any:
     """
     from llava.model.views import LowRankLinear
 
+    found = read_factors(model, folder, base)
+    if found is None:
+        return keep_beside(load_adapter(model, folder, base, shared=True))
+    for name, factors in found.items():
+        replace_module(model, name, LowRankLinear(factors.layer, factors.down, factors.up, factors.scale))
+    return model
+
+
+def merge_into(model: Any, folder: str | Path, base: str) -> Any:
+    """Bake an adapter into a model's weights, as PEFT's `merge_and_unload` does, bit by bit.
+
+    A plain update needs no PEFT, whose import takes a second, and several where bitsandbytes is installed.
+
+    Args:
+        model: The base model, with its head; its weights are changed.
+        folder: Adapter folder.
+        base: Name of the base, for error messages.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: As `load_adapter`.
+    """
+    import torch
+
+    found = read_factors(model, folder, base)
+    embeddings = model.get_input_embeddings()
+    # What happens to an output layer that shares its weights with the embeddings is PEFT's to say.
+    if found is None or any(factors.layer.weight is embeddings.weight for factors in found.values()):
+        return load_adapter(model, folder, base).merge_and_unload()
+    for factors in found.values():
+        weight = factors.layer.weight.data
+        down, up = (each.to(weight.device, torch.float32) for each in (factors.down, factors.up))
+        weight += (up @ down) * factors.scale  # in half precision the sum is rounded, not the product
+    return model
+
+
+class Factors(NamedTuple):
+    """The update of one layer: `scale` times `up` (out, R) times `down` (R, in)."""
+
+    layer: Any
+    down: Any
+    up: Any
+    scale: float
+
+
+def read_factors(model: Any, folder: str | Path, base: str) -> dict[str, Factors] | None:
+    """Return the updates of a plain adapter by the layers' names, and put its head in place; None for another kind.
+
+    Raises:
+        InputError: As `load_adapter`.
+    """
     check_adapter(model, folder, base)
     update = read_plain_update(folder, model)
     layers = update.find_layers(model) if update else None
     weights = read_adapter_weights(folder)
     if update is None or layers is None or weights.keys() != (list_shapes(update, model, PREFIX) or {}).keys():
-        return keep_beside(load_adapter(model, folder, base, shared=True))
-    for name, layer in layers.items():
-        down, up = (weights[f"{PREFIX}{name}.lora_{factor}.weight"] for factor in "AB")
-        replace_module(model, name, LowRankLinear(layer, down, up, update.scale))
+        return None
     if update.head is not None:
         for name, parameter in getattr(model, update.head).named_parameters():
             parameter.data.copy_(weights[f"{PREFIX}{update.head}.{name}"])
-    return model
+    factors = {}
+    for name, layer in layers.items():
+        down, up = (weights[f"{PREFIX}{name}.lora_{factor}.weight"] for factor in "AB")
+        factors[name] = Factors(layer, down, up, update.scale)
+    return factors
 
 
 def keep_beside(adapted: PeftModel) -> Any:

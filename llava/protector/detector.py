@@ -88,7 +88,7 @@ class HarmDetector:
         """
         import torch
 
-        from llava.model.adapters import load_adapter, put_beside
+        from llava.model.adapters import merge_into, put_beside
         from llava.model.backbone import as_backbone
         from llava.protector.checkpoints import (
             identify_part,
@@ -113,10 +113,8 @@ class HarmDetector:
         classifier: Any = HarmClassifier(model, config.pooling, config.stretches, config.stretch_margin)
         if checkpoint.adapter:
             # Shared and quantised weights must stay what they are: the adapter's product is added beside them.
-            if shared is not None or chosen.is_quantised:
-                classifier = put_beside(classifier, checkpoint.adapter, checkpoint.base)
-            else:
-                classifier = load_adapter(classifier, checkpoint.adapter, checkpoint.base).merge_and_unload()
+            add = put_beside if shared is not None or chosen.is_quantised else merge_into
+            classifier = add(classifier, checkpoint.adapter, checkpoint.base)
         # The head decides; it is 576 to 4,096 numbers and costs nothing in full precision.
         classifier.score.to(torch.float32)
         placed = classifier if shared is not None else chosen.place(classifier)

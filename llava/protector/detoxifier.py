@@ -70,7 +70,7 @@ class Detoxifier:
         Raises:
             InputError: When the checkpoint is missing, damaged, of another kind, or belongs to another base.
         """
-        from llava.model.adapters import load_adapter, put_beside
+        from llava.model.adapters import merge_into, put_beside
         from llava.model.backbone import as_backbone
         from llava.protector.checkpoints import load_checkpoint_tokenizer, open_checkpoint, share_network
 
@@ -82,11 +82,8 @@ class Detoxifier:
             model = load_causal_lm(checkpoint.model, **chosen.build_arguments())
         if checkpoint.adapter:
             # Shared and quantised weights must stay what they are: the adapter's product is added beside them.
-            if shared is not None or chosen.is_quantised:
-                model = put_beside(model, checkpoint.adapter, checkpoint.base)
-            else:
-                adapted: Any = load_adapter(model, checkpoint.adapter, checkpoint.base)
-                model = adapted.merge_and_unload()
+            add = put_beside if shared is not None or chosen.is_quantised else merge_into
+            model = add(model, checkpoint.adapter, checkpoint.base)
         placed = model if shared is not None else chosen.place(model)
         return cls(
             placed,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from llava.model.adapter_check import PREFIX, expected_shapes
-from llava.model.adapters import load_adapter, put_beside
+from llava.model.adapters import load_adapter, merge_into, put_beside
 from llava.model.files.adapter import build_lora_config
 from llava.model.files.plain_update import list_shapes, read_plain_update
 from llava.protector.classifier import HarmClassifier, load_sequence_classifier
@@ -22,6 +24,7 @@ PLAIN = {
     "some layers": {"layers_to_transform": [0], "target_modules": ["k_proj", "mlp.down_proj"]},
     "output layer": {"target_modules": ["q_proj", "lm_head"]},
 }
+NAMES = {"detector": "HarmDetector", "detoxifier": "Detoxifier"}
 OTHERS = {
     "dora": {"use_dora": True},
     "ranks": {"rank_pattern": {"q_proj": 2}},
@@ -36,6 +39,34 @@ OTHERS = {
 
 def load_base(lm):
     return AutoModelForCausalLM.from_pretrained(lm, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", sorted(PLAIN))
+def test_merging_is_pefts_to_the_last_bit(tmp_path, tiny_lm, kind, dtype):
+    folder = build_detoxifier_adapter(tmp_path, tiny_lm, lora=PLAIN[kind])
+    base, theirs, ours = (AutoModelForCausalLM.from_pretrained(tiny_lm, dtype=dtype) for _ in range(3))
+    expected = load_adapter(theirs, folder, "base").merge_and_unload().state_dict()
+    merged = merge_into(ours, folder, "base").state_dict()
+    assert merged.keys() == expected.keys()
+    assert all(torch.equal(merged[name], value) for name, value in expected.items())
+    assert any(not torch.equal(merged[name], value) for name, value in base.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", sorted(OTHERS))
+def test_other_kinds_are_merged_by_peft(tmp_path, tiny_lm, kind):
+    folder = build_detoxifier_adapter(tmp_path, tiny_lm, lora=OTHERS[kind])
+    expected = load_adapter(load_base(tiny_lm), folder, "base").merge_and_unload().state_dict()
+    merged = merge_into(load_base(tiny_lm), folder, "base").state_dict()
+    assert all(torch.equal(merged[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("part", ["detector", "detoxifier"])
+def test_a_shipped_part_is_loaded_without_peft(part):
+    """Where bitsandbytes is installed, PEFT's import brings it and a compiler along: four seconds."""
+    words = f"import sys, llava; llava.{NAMES[part]}.from_pretrained('embedded'); print('peft' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("kind", sorted(PLAIN))
