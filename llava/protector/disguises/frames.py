@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 
@@ -72,9 +73,15 @@ def drop_refusals(text: str) -> Iterator[str]:
         ['Boil the water with the rice.']
     """
     sentences = _SENTENCE.findall(text)
-    left = [each for each in sentences if len(each) > LONGEST_REFUSAL or not _REFUSING.search(each)]
+    left = [each for each in sentences if len(each) > LONGEST_REFUSAL or not _refuses(each)]
     if len(sentences) - len(left) >= FEWEST_REFUSALS and len((found := "".join(left)).split()) >= FEWEST_LEFT:
         yield found.strip()
+
+
+# A stream is read anew at every token, and nearly all of its sentences are the same each time.
+@functools.lru_cache(maxsize=1 << 12)
+def _refuses(sentence: str) -> bool:
+    return _REFUSING.search(sentence) is not None
 
 
 FRAMES = (read_tables, drop_refusals)
