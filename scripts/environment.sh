@@ -32,6 +32,13 @@ add_optional() {
   } || echo "lmms-eval cannot be installed" >&2
 }
 
+# add_browser: install the browser in which pages are tested; elsewhere than on a Debian machine as root their tests are skipped.
+add_browser() {
+  if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [[ "$(id -u)" == 0 ]]; then
+    apt-get -qq update && apt-get -qq install -y chromium chromium-driver >/dev/null
+  fi
+}
+
 # find_python: print the first Python from 3.10 to 3.13 with venv.
 find_python() {
   local candidate
