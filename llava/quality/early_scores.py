@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from llava.protector.scoring.stretches import running_logits
-from llava.protector.text import Window, cut_windows, tokenise_pair
+from llava.protector.text import Window, cut_windows, list_pairs, tokenise_pair
 
 if TYPE_CHECKING:
     from llava.data.training.pairs import DetectorRow
     from llava.protector.detector import HarmDetector
+
+HIDDEN = -1
+"""Where a window begins that is of no part of the response as it stands, but of a text that is hidden in it."""
 
 
 class Trace(NamedTuple):
@@ -44,7 +47,8 @@ def trace_responses(
         batch_size: Windows a forward pass.
 
     Returns:
-        One trace a response. Its `score` is `HarmDetector.score`'s but for the last bits.
+        One trace a response. Its `score` is `HarmDetector.score`'s but for the last bits. Of a text that is hidden in a
+        response only the whole counts, at the response's end.
 
     Raises:
         ValueError: When the detector pools in another way, or prompts and responses differ in number.
@@ -59,10 +63,12 @@ def trace_responses(
     windows: list[tuple[int, int, Window]] = []
     lengths = [0] * len(responses)
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        text = tokenise_pair(detector.tokenizer, detector.config, prompt, response)
-        if text:
-            lengths[row] = len(text.spans)
-            windows += [(row, start, window) for start, window in cut_windows(text, detector.config.max_length)]
+        for number, pair in enumerate(list_pairs(detector.config, prompt, response)):
+            text = tokenise_pair(detector.tokenizer, detector.config, *pair)
+            if text and number == 0:
+                lengths[row] = len(text.spans)
+            for start, window in cut_windows(text, detector.config.max_length) if text else []:
+                windows.append((row, start if number == 0 else HIDDEN, window))
     windows.sort(key=lambda item: len(item[2].ids))
     scores: list[list[float]] = [[] for _ in responses]
     highest: list[list[float]] = [[] for _ in responses]
@@ -78,11 +84,13 @@ def trace_responses(
             harm = torch.sigmoid(running / detector.config.temperature).cpu()
         for (row, start, window), line in zip(part, harm, strict=True):
             prefixes = line[window.head : len(window.ids)]
+            if start == HIDDEN:
+                prefixes = prefixes[-1:]
             scores[row].append(prefixes[-1].item())
             highest[row].append(prefixes.max().item())
             reached = (prefixes >= detector.threshold).nonzero()
             if len(reached):
-                flagged[row].append(start + int(reached[0, 0]) + 1)
+                flagged[row].append(lengths[row] if start == HIDDEN else start + int(reached[0, 0]) + 1)
     return [
         Trace(_worst(scores[row]), _worst(highest[row]), lengths[row], min(flagged[row], default=None))
         for row in range(len(responses))
