@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,7 +70,9 @@ def test_quantised_weights_are_settled_before_anybody_uses_them(tmp_path, bits):
     options = LoadOptions(device="cpu", dtype="float32", **{f"load_in_{bits}bit": True})
     classifier = load_sequence_classifier(str(base), **options.build_arguments(kept_whole=("score",)))
     model = options.place(classifier)
-    layers = [each for each in model.modules() if isinstance(each, nn.Linear) and not each.weight.is_floating_point()]
+    layers: list[Any] = [
+        each for each in model.modules() if isinstance(each, nn.Linear) and not each.weight.is_floating_point()
+    ]
     states = [each.state.CB if bits == 8 else each.weight.quant_state for each in layers]
     weights = [each.weight.clone() for each in layers]
     assert len(layers) == 14
