@@ -19,7 +19,7 @@ from llava.eval.detection.worker import run_worker
 from llava.eval.run.claims import clear_claims, open_claims
 from llava.eval.run.environment import count_accelerators, fix_rounding
 from llava.eval.run.job import Outcome, name_launch
-from llava.eval.run.launcher import Launch, raise_first_error, run_in_world, run_processes
+from llava.eval.run.launcher import Launch, raise_first_error, run_alone, run_in_world, run_processes
 from llava.eval.run.layout import LOCK_FILE
 from llava.eval.run.progress import show_progress
 from llava.eval.run.records import list_shards
@@ -66,23 +66,18 @@ def run_detection(settings: DetectionSettings) -> Summary:
     fix_rounding()
     check_output_file(settings.output)
     world = detect_world()
+    summary: Summary
     if world is None:
-        return run_alone(settings)
+        summary = run_alone(prepare_launch(settings), do_all)
+        return summary
     with join_world(world) as joined:
-        summary: Summary = run_in_world(settings, joined, prepare_launch, run_worker)
+        summary = run_in_world(settings, joined, prepare_launch, run_worker)
         return summary
 
 
-def run_alone(settings: DetectionSettings) -> Summary:
-    """Run with one process, which is this one, or with several that this one starts."""
-    with prepare_launch(settings) as launch:
-        job: Any = launch.job
-        outcomes: list[Outcome] = []
-        if job.pending:
-            with launch.follow():
-                outcomes = [run_worker(job, 0)] if job.num_processes == 1 else run_processes(job, WORKER)
-        summary: Summary = launch.finish(outcomes)
-        return summary
+def do_all(job: DetectionJob) -> list[Outcome]:
+    """Do a job with one process, which is this one, or with several that this one starts."""
+    return [run_worker(job, 0)] if job.num_processes == 1 else run_processes(job, WORKER)
 
 
 @contextlib.contextmanager

@@ -18,8 +18,7 @@ from typing import Any
 
 from llava.errors import FailedRunError, InputError
 from llava.eval.run.environment import ROUNDING, ROUNDING_VARIABLE, count_cores
-from llava.eval.run.job import FAILURE, FULL_DISK_STATUS, Job, LaunchedJob, Outcome, load_outcome, locate_outcome
-from llava.eval.run.worker import run_worker
+from llava.eval.run.job import FAILURE, FULL_DISK_STATUS, LaunchedJob, Outcome, load_outcome, locate_outcome
 from llava.eval.run.world import JoinedWorld
 
 # The child looks for modules where the launcher does: `python -m` would look in the current folder first, where a user
@@ -46,11 +45,6 @@ class Launch:
     """Shows the progress of all inside a block."""
     finish: Callable[[list[Outcome]], Any]
     """Puts together what they wrote and returns the result; raises the launch's error."""
-
-
-def run_here(job: Job) -> list[Outcome]:
-    """Run a job of one process in this one."""
-    return [run_worker(job, 0)]
 
 
 def run_processes(job: LaunchedJob, module: str = WORKER) -> list[Outcome]:
@@ -95,6 +89,24 @@ def run_processes(job: LaunchedJob, module: str = WORKER) -> list[Outcome]:
         for child in children:
             child.wait()
     return [read_outcome(job, rank, child.returncode) for rank, child in enumerate(children)]
+
+
+def run_alone(prepared: contextlib.AbstractContextManager[Launch], work: Callable[[Any], list[Outcome]]) -> Any:
+    """Run a launch whose processes nobody else started.
+
+    Args:
+        prepared: The launch, inside a block.
+        work: Does all of a job, here or in processes that it starts; not asked where nothing is open.
+
+    Returns:
+        What the launch's `finish` gives.
+    """
+    with prepared as launch:
+        outcomes: list[Outcome] = []
+        if launch.job.pending:
+            with launch.follow():
+                outcomes = work(launch.job)
+        return launch.finish(outcomes)
 
 
 def run_in_world(

@@ -7,13 +7,12 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from llava.errors import FailedRunError, InputError
 from llava.eval.run.claims import clear_claims, open_claims
 from llava.eval.run.environment import fix_rounding
 from llava.eval.run.job import Job, Outcome, name_launch
-from llava.eval.run.launcher import Launch, RunError, raise_first_error, run_here, run_in_world, run_processes
+from llava.eval.run.launcher import Launch, RunError, raise_first_error, run_alone, run_in_world, run_processes
 from llava.eval.run.layout import LOCK_FILE, RECORDS_FILE, RUN_FILE
 from llava.eval.run.planning import select_pending
 from llava.eval.run.preparation import Plan, prepare_run
@@ -50,28 +49,23 @@ def run_generation(settings: GenerationSettings) -> Path:
     """
     rounding_is_fixed = fix_rounding()
     world = detect_world()
+    path: Path
     if world is None:
-        return run_alone(settings, in_this_process=rounding_is_fixed)
+        path = run_alone(prepare_launch(settings), lambda job: do_all(job, in_this_process=rounding_is_fixed))
+        return path
     with join_world(world) as joined:
-        path: Path = run_in_world(settings, joined, prepare_launch, run_worker)
+        path = run_in_world(settings, joined, prepare_launch, run_worker)
         return path
 
 
-def run_alone(settings: GenerationSettings, *, in_this_process: bool) -> Path:
-    """Run with one process, or with several that this one starts.
+def do_all(job: Job, *, in_this_process: bool) -> list[Outcome]:
+    """Do a job with one process, or with several that this one starts.
 
     Args:
-        settings: Settings of the run.
+        job: What they share.
         in_this_process: Whether one process may be this one; otherwise it is started too.
     """
-    with prepare_launch(settings) as launch:
-        job: Any = launch.job
-        outcomes: list[Outcome] = []
-        if job.pending:
-            with launch.follow():
-                outcomes = run_here(job) if in_this_process and job.num_processes == 1 else run_processes(job)
-        path: Path = launch.finish(outcomes)
-        return path
+    return [run_worker(job, 0)] if in_this_process and job.num_processes == 1 else run_processes(job)
 
 
 @contextlib.contextmanager
