@@ -168,8 +168,10 @@ def read_factors(model: Any, folder: str | Path, base: str) -> dict[str, Factors
     check_adapter(model, folder, base)
     update = read_plain_update(folder, model)
     layers = update.find_layers(model) if update else None
+    if update is None or layers is None:
+        return None
     weights = read_adapter_weights(folder)
-    if update is None or layers is None or weights.keys() != (list_shapes(update, model, PREFIX) or {}).keys():
+    if weights.keys() != (list_shapes(update, model, PREFIX) or {}).keys():
         return None
     if update.head is not None:
         for name, parameter in getattr(model, update.head).named_parameters():

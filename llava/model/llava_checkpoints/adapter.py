@@ -13,7 +13,7 @@ from typing import Any
 
 from llava.errors import InputError
 from llava.files import expand_home
-from llava.model.adapters import load_adapter
+from llava.model.adapters import load_adapter, merge_into
 from llava.model.embedded.stack import EMBEDDED
 from llava.model.files.adapter import CONFIG_FILE, is_adapter, open_adapter_weights, read_adapter_config
 from llava.model.files.model import read_model_config
@@ -95,5 +95,6 @@ def put_on(model: Any, adapter: VisionAdapter, *, merge: bool = True) -> Any:
         adapter: What goes onto it.
         merge: Add it to the weights; False keeps it beside them, as quantised weights must stay what they are.
     """
-    adapted = load_adapter(model, adapter.folder, adapter.base)
-    return adapted.merge_and_unload() if merge else adapted.get_base_model()
+    if merge:
+        return merge_into(model, adapter.folder, adapter.base)
+    return load_adapter(model, adapter.folder, adapter.base).get_base_model()
