@@ -46,6 +46,19 @@ def to_one_line(message: str) -> str:
     return f"{line[: LONGEST_MESSAGE - TAIL - 3]} … {line[-TAIL:]}"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's message, or the kind of the error where it says nothing.
+
+    Example:
+        >>> first_line(RuntimeError("no such device\\nat line 3"))
+        'no such device'
+        >>> first_line(AssertionError())
+        'AssertionError'
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def take_last_words(message: str) -> str:
     """Return a message without the traceback in front of it that another process's error comes with.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from llava.errors import InputError
+from llava.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ def pick_device(name: str | None = None) -> torch.device:
         device = torch.device(str(name))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"device '{name}' cannot be used ({reason}); try --device cpu") from None
     return device
 

@@ -17,7 +17,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
 
 from llava.data.training.splits import HELD_OUT_FRACTION, SPLIT_SEED
-from llava.errors import InputError
+from llava.errors import InputError, first_line
 from llava.model.devices import DTYPE_NAMES, pick_device, pick_dtype
 from llava.options import read_options, to_word
 
@@ -176,7 +176,7 @@ class RunArguments(TrainingArguments):
         try:
             super().__post_init__()
         except ValueError as error:
-            raise InputError(f"training arguments: {str(error).splitlines()[0]}") from None
+            raise InputError(f"training arguments: {first_line(error)}") from None
         if self.deepspeed and self.use_cpu:
             # On a CPU nobody does this before ZeRO-3 asks how many processes there are.
             import deepspeed

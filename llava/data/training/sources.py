@@ -12,7 +12,7 @@ from typing import Any
 
 from llava.data.rows.reading import SUFFIXES, is_row_file, iter_rows
 from llava.data.rows.streams import COMPRESSIONS, SAVED_DATASET, Where, refuse_saved_dataset
-from llava.errors import HubError, InputError
+from llava.errors import HubError, InputError, first_line
 from llava.files import expand_home
 from llava.options import QUOTES, split_items, unquote
 
@@ -244,7 +244,7 @@ def _iter_hub(source: str, split: str) -> Iterator[tuple[Where, dict[str, Any]]]
     except (ConnectionError, OSError, ValueError, HfHubHTTPError) as error:
         if isinstance(error, InputError):
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise HubError(f"data set {source} is neither a local path nor loadable from the hub ({reason})") from None
     for number, row in enumerate(rows, start=1):
         yield Where(source, number, "row"), dict(row)

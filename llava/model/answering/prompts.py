@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from llava.errors import InputError
+from llava.errors import InputError, first_line
 from llava.model.llava_checkpoints.format import IMAGE_TOKEN
 
 V1_SYSTEM = (
@@ -108,7 +108,7 @@ def render_prompt(processor: Any, text: str, *, has_image: bool, model_type: str
     try:
         return str(processor.apply_chat_template(messages, chat_template=template, add_generation_prompt=True))
     except (TemplateError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"the model's chat template cannot render a picture and a text ({reason}); mend it") from None
 
 
