@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llava.errors import InputError
 from llava.fields import describe_value
 from llava.files import read_text
+from llava.places import path_exists
 
 if TYPE_CHECKING:
     import yaml
@@ -24,6 +25,8 @@ MOST_LEVELS = 8
 QUOTES = "'\""
 BRACKETED = re.compile(r"(?<![\w./-])(?:any|all|mean)\(")
 """What opens a bracket that keeps a list together; other brackets are letters like any other."""
+NAMED = re.compile(r"^(?:\w+:)*(?:\w+@)?")
+"""What stands before the path in the specification of a judge or a guard."""
 
 
 def read_options(path: str | Path, nested: Collection[str] = ()) -> dict[str, Any]:
@@ -183,6 +186,25 @@ def split_items(text: str, separators: str = ",") -> list[str]:
         place += 1
     items.append(text[start:])
     return [item.strip() for item in items if item.strip()]
+
+
+def find_cut_path(text: str, separators: str = ",") -> str | None:
+    """Return the item of a list without quotes whose path is there, but which the list is cut inside; None for none.
+
+    Args:
+        text: The list; what stands before a path (`detector:`, `guard:FORM@`) is passed over.
+        separators: As of `split_items`.
+    """
+    if any(quote in text for quote in QUOTES):
+        return None
+    ends = [found.start() for found in re.finditer(f"[{re.escape(separators)}]", text)] + [len(text)]
+    for start in [0, *(end + 1 for end in ends[:-1])]:
+        first, *longer = (text[start:end].strip() for end in ends if end >= start)
+        if first and not path_exists(NAMED.sub("", first)):
+            for item in reversed(longer):
+                if item != first and path_exists(NAMED.sub("", item)):
+                    return item
+    return None
 
 
 def unquote(item: str) -> str:

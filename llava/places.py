@@ -121,3 +121,11 @@ def file_exists(path: str | Path) -> bool:
         return Path(path).is_file()
     except (OSError, ValueError):
         return False
+
+
+def path_exists(path: str | Path) -> bool:
+    """Tell whether a file or a folder is there; a name that no file can have names none."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False

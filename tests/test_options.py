@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava.errors import InputError
-from llava.options import read_options, split_items, to_word
+from llava.options import find_cut_path, read_options, split_items, to_word
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)
@@ -100,6 +100,18 @@ def test_a_list_is_split_at_its_separators(items):
 def test_nothing_but_blanks_and_separators_is_lost(text):
     kept = "".join("".join(split_items(text)).split()).replace(",", "")
     assert kept == "".join(text.split()).replace(",", "")
+
+
+def test_a_list_is_cut_inside_a_path_only_where_that_path_is_there(tmp_path):
+    path = tmp_path / "a, b,c"
+    path.mkdir()
+    for item in (f"{path}", f"detector:{path}", f"guard:wild_guard@{path}", f"detector:guard:{path}"):
+        assert find_cut_path(f"keyword, {item},embedded", ", ") == item
+    for text in (f"'{path}'", f"'guard:{path}', x", f"{path}/gone", f"{tmp_path},{tmp_path}", "a, b", "", ",", "a\0,b"):
+        assert find_cut_path(text, ", ") is None
+    # What is read as a list today goes on being one: each item of it is there.
+    (tmp_path / "a").mkdir()
+    assert find_cut_path(str(path), ", ") is None
 
 
 @pytest.mark.parametrize(

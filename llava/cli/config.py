@@ -9,9 +9,10 @@ import typer
 
 from llava.bounds import check_bounds
 from llava.errors import InputError
-from llava.options import read_options, split_items, to_word, unquote
+from llava.options import find_cut_path, read_options, split_items, to_word, unquote
 
 LIST_FLAGS = ("--image-types", "--scenarios", "--judge", "--evasions")
+SPEC_SEPARATORS = ", \n"
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -85,13 +86,19 @@ def split_list(values: list[str] | None, *, at_blanks: bool = True) -> tuple[str
 def split_specs(values: list[str] | None) -> tuple[str, ...] | None:
     """Split a list of specifications at blanks and commas, but not inside quotes or brackets; None stays None.
 
+    Raises:
+        InputError: When it would be cut inside a path that is there; the message shows how to quote it.
+
     Example:
         >>> split_specs(["keyword,detector:any(embedded, guard:x)", "'detector:/a, b'"])
         ('keyword', 'detector:any(embedded, guard:x)', 'detector:/a, b')
     """
     if values is None:
         return None
-    return tuple(unquote(item) for value in values for item in split_items(value, ", \n"))
+    for value in values:
+        if (item := find_cut_path(value, SPEC_SEPARATORS)) is not None:
+            raise InputError(f"--judge is cut at the commas and blanks of {item}; write \"'{item}'\", with both quotes")
+    return tuple(unquote(item) for value in values for item in split_items(value, SPEC_SEPARATORS))
 
 
 def parse_prices(text: str | None) -> tuple[float, float] | None:

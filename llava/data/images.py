@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from llava.errors import InputError
 from llava.places import file_exists, to_file_name
@@ -260,7 +260,6 @@ def _unreadable(name: str, error: Exception) -> InputError:
     return InputError(f"image {name} is damaged or truncated ({reason}); replace the file")
 
 
-_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -279,7 +278,7 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     `ImageOps.exif_transpose` also writes the block anew, and fails at values that only matter there.
     """
     try:
-        orientation = image.getexif().get(_ORIENTATION)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # noqa: BLE001 - the pixels are whole, whatever the block says
         orientation = None
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
@@ -288,12 +287,14 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB: transparency on white, 16-bit greys scaled instead of clipped."""
-    if image.mode == "RGB":
-        return image.copy()
+    key = image.info.get("transparency")  # of a PNG without alpha channel: the one colour that is transparent
     if image.mode == "I" or image.mode.startswith("I;16"):
         # Pillow gives the greys of a PGM of more than 8 bits as 0 to 65,535 in mode I, whatever their range was.
-        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
-    if image.has_transparency_data:
+        shades = [255 if value == key else value >> 8 for value in range(1 << 16)]
+        return image.convert("I").point(shades, "L").convert("RGB")
+    if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
+        image.info["transparency"] = tuple(part >> 8 for part in key)  # as Pillow has it done to pixels of 16 bits
+    if image.has_transparency_data and (image.mode != "RGB" or isinstance(key, tuple)):
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")

@@ -13,7 +13,7 @@ import numpy as np
 
 from llava.bounds import check_bounds
 from llava.errors import InputError
-from llava.files import expand_home, write_json
+from llava.files import expand_home, explain_writing, write_json
 from llava.model.options import LoadOptions, collect_options
 from llava.places import check_new_folder, check_output_file, check_output_folder
 from llava.protector.calibration import (
@@ -175,10 +175,11 @@ def check_target(folder: Path, named: Path, output: Path | None, in_place: bool)
         if not Path(expand_home(named)).is_dir():
             raise InputError(f"--in-place needs a detector in a folder of yours, not {named}; use --output")
         check_output_folder(folder)
-    elif output.is_dir() and any(output.iterdir()):
-        raise InputError(f"--output {output} exists already; choose a new folder, or --in-place")
-    else:
-        check_new_folder(output)
+        return
+    with explain_writing(output):  # a name may be too long to be looked up, a folder not to be listed
+        if output.is_dir() and any(output.iterdir()):
+            raise InputError(f"--output {output} exists already; choose a new folder, or --in-place")
+    check_new_folder(output)
 
 
 def check_report_file(detector: str, output: Path | None, in_place: bool) -> None:
@@ -186,8 +187,9 @@ def check_report_file(detector: str, output: Path | None, in_place: bool) -> Non
     if in_place:
         raise InputError(f"--in-place needs a detector of this package, not {detector}; leave it out")
     if output is not None:
-        if output.is_dir():
-            raise InputError(f"--output {output} is a folder; {detector} gets a file of figures, give its name")
+        with explain_writing(output):
+            if output.is_dir():
+                raise InputError(f"--output {output} is a folder; {detector} gets a file of figures, give its name")
         check_output_file(output)
 
 

@@ -9,6 +9,7 @@ from llava.protector.disguises.encodings import DECODERS
 from llava.protector.disguises.frames import FRAMES
 from llava.protector.disguises.invisible import drop_marks, drop_unseen
 from llava.protector.disguises.letters import fold_lookalikes, fold_styled
+from llava.protector.disguises.noise import calm_case, drop_emoji, join_lines
 from llava.protector.disguises.spelling import join_letters, read_leet
 
 MOST_HIDDEN = 6
@@ -41,13 +42,14 @@ def normalise(text: str) -> str:
 
     Returns:
         The text with plain letters for look-alikes and styled ones, without invisible characters and heaped marks, with
-        letters that stand apart joined, and with letters for digits inside words.
+        letters that stand apart joined, and with letters for digits inside words; without emoji at every word, without
+        capitals that stand as they come, and running text out of lines of a word.
 
     Example:
         >>> normalise("h o w   t o b4ke br34d w1th yеаst")
         'how to bake bread with yeast'
     """
-    return read_leet(join_letters(fold_characters(text)))
+    return calm_case(read_leet(join_letters(join_lines(drop_emoji(fold_characters(text))))))
 
 
 def find_hidden_texts(text: str) -> list[str]:

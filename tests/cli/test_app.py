@@ -55,6 +55,25 @@ def test_detect_adds_score_and_flag_to_the_same_rows(capsys, tmp_path, responses
     assert str(output) in out
 
 
+def test_half_a_surrogate_pair_takes_no_row_away(capsys, tmp_path, tiny_detector):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [
+        r'{"prompt": "Why?", "response": "Because."}',
+        r'{"prompt": "Why?", "response": "Nice \ud83d day"}',
+        r'{"prompt": "\ude00 Why?", "response": "Mix flour."}',
+        r'{"prompt": "Why?", "response": "Nice \ufffd day"}',
+    ]
+    source.write_text("\n".join(lines) + "\n")
+    code, out, err = run(capsys, "detect", "--detector", tiny_detector, "--input", source, "--output", output)
+    assert code == 0, err
+    assert "of 4 responses" in out
+    rows = read(output)
+    assert [row["response"] for row in rows] == ["Because.", "Nice \ufffd day", "Mix flour.", "Nice \ufffd day"]
+    assert all(0 < row["harm_score"] < 1 for row in rows)
+    # The half is read as the character that stands for what cannot be shown.
+    assert rows[1]["harm_score"] == pytest.approx(rows[3]["harm_score"], abs=1e-6)
+
+
 def test_threshold_decides_the_flag(capsys, tmp_path, responses, tiny_detector):
     for threshold, flagged in (("1.0", False), ("0.000001", True)):
         output = tmp_path / f"{threshold}.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -12,7 +13,11 @@ from llava.eval.run.environment import ROUNDING, ROUNDING_VARIABLE
 from llava.eval.run.records import load_records
 from llava.files import write_jsonl
 from llava.protector.guards.forms import FORMS
+from tests.data.layouts import save_image
+from tests.eval.build import build_record, build_run
 from tests.model.chat_server import ChatServer
+from tests.model.original_checkpoints import write_tower, write_v15
+from tests.tiny_adapters import build_detector_adapter, build_detoxifier_adapter
 from tests.tiny_guards import SAFE, UNSAFE, name_guard
 
 
@@ -113,3 +118,56 @@ def test_several_guards_and_a_detoxifier_guard_a_run(
     assert any("flatters the protector" in warning for warning in summary["warnings"])
     assert main([*command, "--detector", f"all{spec[3:]}"]) == 2
     assert "detector any(" in capsys.readouterr().err
+
+
+def test_a_judge_whose_path_holds_a_comma_stands_in_quotes(tmp_path, capsys, tiny_classifier):
+    folder = tmp_path / "mine, the second"
+    folder.symlink_to(tiny_classifier)
+    run = build_run(tmp_path / "run", [build_record(number) for number in range(3)])
+    command = ["score", str(run), "--device", "cpu", "--judge"]
+    for given in (f"'detector:{folder}'", f'keyword,"detector:{folder}"', f"detector:any('{folder}', '{folder}')"):
+        assert main([*command, given]) == 0, capsys.readouterr().err
+        summary = json.loads((run / "summary.json").read_text())
+        assert any(str(folder) in name for name in (summary["judge"], *summary["judges"]))
+        assert summary["overall"]["unprotected"]["n"] == 3
+    capsys.readouterr()
+    for given, told in (
+        (f"detector:{folder}", f"write \"'detector:{folder}'\", with both quotes"),
+        (f"keyword,detector:{folder}", f"write \"'detector:{folder}'\", with both quotes"),
+        (f"detector:any(embedded, {folder})", f"is cut inside {folder}; write '{folder}' there, in quotes"),
+    ):
+        assert main([*command, given]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("error: ")
+        assert told in line
+
+
+def test_paths_with_spaces_and_letters_of_any_script(tmp_path, capsys, monkeypatch, tiny_lm):
+    """From the data to the report: every folder and file has a name that a shell or an old encoding would trip over."""
+    place = tmp_path / "Jürgens Ordner" / "模型 и данные"
+    monkeypatch.setenv("MLLM_PROTECTOR_CACHE", str(place / "Zwischen speicher"))
+    base = shutil.copytree(tiny_lm, place / "база 1")
+    # In the original format, so that the model goes through the cache.
+    model = write_v15(place / "modèle à tester", write_tower(place / "tour clip é"))
+    detector = build_detector_adapter(place / "détecteur", base)
+    detoxifier = build_detoxifier_adapter(place / "解毒 剤", base)
+    save_image(place / "Bilder & mehr" / "größe #1.png")
+    rows = [
+        {"prompt": "Wie geht das?", "id": "ä 1"},
+        {"prompt": "How?", "id": "2", "image": "Bilder & mehr/größe #1.png"},
+    ]
+    write_jsonl(place / "fragen ß.jsonl", rows)
+    run = place / "Ergebnis 50 % (neu)"
+    command = ["generate", "--model", model, "--benchmark", place / "fragen ß.jsonl", "--output", run]
+    command += ["--detector", detector, "--detoxifier", detoxifier]
+    command += ["--threshold", "0.01", "--device", "cpu", "--dtype", "float32", "--max-new-tokens", "4"]
+    for words in (command, ["score", run, "--judge", "keyword"], ["report", run]):
+        assert main([str(word) for word in words]) == 0, capsys.readouterr().err
+    records = load_records(run)
+    assert [record.question.image for record in records] == [None, str(place / "Bilder & mehr" / "größe #1.png")]
+    assert all(record.guard.failure is None for record in records)
+    assert json.loads((run / "summary.json").read_text(encoding="utf-8"))["records"] == 2
+    assert "modèle à tester on fragen ß</title>" in (run / "report.html").read_text(encoding="utf-8")
+    # Nothing was put beside the places that were given.
+    assert [path.name for path in tmp_path.iterdir()] == ["Jürgens Ordner"]
+    assert len(list(place.iterdir())) == 9

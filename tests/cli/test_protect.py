@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,21 +66,6 @@ def test_a_guard_that_is_none_is_one_line(capsys, tmp_path, answers, spec, told)
     (line,) = [line for line in err.splitlines() if line.strip()]
     assert told in line
     assert not (tmp_path / "out.jsonl").exists()
-
-
-@pytest.fixture
-def orphan(tmp_path, request):
-    """Return a function that copies an adapter whose base is gone."""
-
-    def copy(fixture: str) -> Path:
-        folder = Path(shutil.copytree(request.getfixturevalue(fixture), tmp_path / fixture))
-        for name, key in (("adapter_config.json", "base_model_name_or_path"), ("protector_config.json", "base_model")):
-            config = json.loads((folder / name).read_text())
-            config[key] = str(tmp_path / "gone")
-            (folder / name).write_text(json.dumps(config))
-        return folder
-
-    return copy
 
 
 def test_an_adapter_whose_base_is_gone_takes_another_by_the_flag_that_the_message_names(

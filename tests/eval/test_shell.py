@@ -13,9 +13,10 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "llava" / "eval" / "eval_multi_safeguard.sh"
 
 
-def run_script(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+def run_script(*arguments: str, cwd: str | None = None, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         ["bash", str(SCRIPT), *arguments],
+        cwd=cwd,
         env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(SCRIPT.parents[2]), **environment},
         capture_output=True,
         text=True,
@@ -41,6 +42,23 @@ def test_from_a_model_to_a_report(tmp_path, tiny_llava, tiny_classifier, tiny_lm
     assert json.loads((run / "summary.json").read_text())["records"] == 6
     assert (run / "report.html").is_file()
     assert list(run.glob("*/merged.json"))
+
+
+@pytest.mark.slow
+def test_from_the_root_folder_with_slashes_behind_the_folders(tmp_path, tiny_llava, tiny_detector, tiny_detoxifier):
+    """As a job's script calls it: by its full path, from anywhere, with folders as a shell completes them."""
+    before = sorted(path.name for path in Path("/").iterdir())
+    run = tmp_path / "run"
+    arguments = [f"{folder}/" for folder in (tiny_llava, run, tiny_detector, tiny_detoxifier)]
+    arguments[2:2] = ["1", "0"]
+    options = ("--limit", "2", "--image-types", "TEXT", "--max-new-tokens", "4", "--device", "cpu")
+    done = run_script(*arguments, *options, cwd="/", BENCHMARK="sample")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run / "summary.json").read_text())["records"] == 2
+    assert (run / "report.html").is_file()
+    # Nothing lies beside the run's folder, nor where the script was started.
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert sorted(path.name for path in Path("/").iterdir()) == before
 
 
 @pytest.mark.parametrize("number", ["0", "two"])

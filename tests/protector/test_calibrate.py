@@ -175,6 +175,55 @@ def test_bad_input_is_one_line_and_nothing_is_written(capsys, tmp_path, monkeypa
     assert not (tiny_detector / "calibration.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("file", "is a file"),
+        ("file/new", "file is a file; choose another place"),
+        ("file/deep/new", "file is a file; choose another place"),
+        ("full", "exists already; choose a new folder"),
+        ("/proc/new/calibrated", "cannot be written"),
+        pytest.param("x" * 300, "name", id="a_long_name"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_scored(
+    capsys, tmp_path, monkeypatch, tiny_detector, place, told
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("x")
+    # There are no rows either: a command that reads or scores them first would name these.
+    code, _, err = run(capsys, "--detector", tiny_detector, "--data", "gone.jsonl", "--output", place)
+    assert code == 2
+    (line,) = err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == {"file", "full", "full/mine.txt"}
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("file/figures.json", "file is a file"),
+        ("full", "is a folder"),
+        pytest.param("x" * 300, "name", id="a_long_name"),
+    ],
+)
+def test_a_file_of_figures_that_cannot_be_written_is_told_before_anything_is_scored(
+    capsys, tmp_path, monkeypatch, tiny_guard, place, told
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    spec = f"guard:{tiny_guard('llama_guard')}"
+    capsys.readouterr()  # building it may have shown a bar
+    code, _, err = run(capsys, "--detector", spec, "--data", "gone.jsonl", "--output", place)
+    assert code == 2
+    (line,) = err.strip().splitlines()
+    assert told in line
+
+
 def test_each_source_keeps_its_own_limit_and_one_that_breaks_it_is_named(capsys, tmp_path, tiny_detector):
     write_labelled(tmp_path / "rows.jsonl", 40)
     ordinary = [{"prompt": "a", "response": f"b {i} of them", "harmful": False} for i in range(20)]

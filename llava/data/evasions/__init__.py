@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection
 
-from llava.data.evasions import frames, letters
+from llava.data.evasions import frames, letters, noise
 from llava.errors import InputError
 
 Evasion = Callable[[str, int], str]
@@ -40,6 +40,12 @@ EVASIONS: dict[str, Evasion] = {
     "disowned": frames.disowned,
     "chat_tokens": frames.chat_tokens,
     "detoxifier_prompt": frames.detoxifier_prompt,
+    "emoji": noise.emoji,
+    "newlines": noise.newlines,
+    "typos": noise.typos,
+    "mixed_case": noise.mixed_case,
+    "story": noise.story,
+    "ended_turns": noise.ended_turns,
 }
 """Name → function; the order is that of tables."""
 ENCODINGS = ("reversed", "base64", "hex", "rot13")

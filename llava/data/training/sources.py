@@ -15,6 +15,7 @@ from llava.data.rows.streams import COMPRESSIONS, SAVED_DATASET, Where, refuse_s
 from llava.errors import HubError, InputError, first_line
 from llava.files import expand_home
 from llava.options import QUOTES, split_items, unquote
+from llava.places import path_exists
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,9 @@ def _split_sources(text: str) -> list[str]:
     pieces, items = text.split(","), []
     while pieces:
         joined = ((size, ",".join(pieces[:size]).strip()) for size in range(len(pieces), 1, -1))
-        size, item = next(((s, path) for s, path in joined if _is_there(_split_share(path)[0])), (1, pieces[0].strip()))
+        size, item = next(
+            ((s, path) for s, path in joined if path_exists(_split_share(path)[0])), (1, pieces[0].strip())
+        )
         items.append(item)
         pieces = pieces[size:]
     return [item for item in items if item]
@@ -171,23 +174,15 @@ def iter_source(source: str, split: str = "train") -> Iterator[tuple[Where, dict
         InputError: When the source is missing, unreadable or corrupt.
     """
     path = Path(expand_home(source))
-    if _is_there(path) and path.is_dir():
+    if path_exists(path) and path.is_dir():
         for file in _files_of_split(path, split):
             yield from iter_rows(file, _WHAT)
-    elif _is_there(path):
+    elif path_exists(path):
         yield from iter_rows(path, _WHAT)
     elif is_row_file(path) or source.count("/") != 1 or source[0] in "./~":
         raise InputError(f"training data {source} does not exist; check the path")
     else:
         yield from _iter_hub(source, split)
-
-
-def _is_there(path: str | Path) -> bool:
-    """Tell whether a file or a folder is there; names that no file system takes are none."""
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):
-        return False
 
 
 def _files_of_split(folder: Path, split: str) -> list[Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from llava.errors import FailedRunError, InputError
 from llava.eval.run.claims import clear_claims, open_claims
 from llava.eval.run.environment import fix_rounding
+from llava.eval.run.fingerprint import read_run
 from llava.eval.run.job import Job, Outcome, name_launch
 from llava.eval.run.launcher import Launch, RunError, raise_first_error, run_alone, run_in_world, run_processes
 from llava.eval.run.layout import LOCK_FILE, RECORDS_FILE, RUN_FILE
@@ -72,9 +73,12 @@ def do_all(job: Job, *, in_this_process: bool) -> list[Outcome]:
 def prepare_launch(settings: GenerationSettings) -> Iterator[Launch]:
     """Look at all that a run needs, and hold its folder inside the block."""
     plan = prepare_run(settings)
-    for warning in plan.warnings:
-        logger.warning(warning)
     with hold_lock(plan.folder):
+        if read_run(plan.folder) not in (None, plan.description):
+            # Another launch wrote there since; what it did may be all that is asked, or a run with other settings.
+            plan = prepare_run(settings)
+        for warning in plan.warnings:
+            logger.warning(warning)
         job = start_launch(plan)
         yield Launch(job, lambda: follow(job), lambda outcomes: finish_launch(plan, job, outcomes))
 

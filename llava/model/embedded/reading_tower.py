@@ -12,6 +12,7 @@ Importing this module makes the type known to transformers' `AutoConfig` and `Au
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,6 +41,9 @@ class ReadingTowerConfig(PreTrainedConfig):
         lexicon_size: Tokens that a cell can say.
         num_places: Places of a token's spelling.
         num_letters: What can stand at a place, with the empty one.
+        colour_tokens: Tokens of the lexicon that name a colour.
+        form_tokens: Tokens that name a form. With both, there are two sets of slots: a picture of shapes has the second
+            (see `shows_shapes`), every other one the first.
     """
 
     model_type = MODEL_TYPE
@@ -52,6 +56,8 @@ class ReadingTowerConfig(PreTrainedConfig):
         lexicon_size: int = 1,
         num_places: int = 15,
         num_letters: int = 43,
+        colour_tokens: Sequence[int] = (),
+        form_tokens: Sequence[int] = (),
         **kwargs: Any,
     ) -> None:
         self.backbone = dict(backbone or {})
@@ -60,18 +66,24 @@ class ReadingTowerConfig(PreTrainedConfig):
         self.lexicon_size = lexicon_size
         self.num_places = num_places
         self.num_letters = num_letters
+        self.colour_tokens, self.form_tokens = list(colour_tokens), list(form_tokens)
         focalnet = FocalNetConfig(**self.backbone)
         self.image_size = focalnet.image_size
         self.num_channels = focalnet.num_channels
         self.cell_size = focalnet.embed_dim * 2 ** (len(focalnet.depths) - 1)
         # A position holds a weight for every token of the lexicon and for every slot.
-        self.hidden_size = lexicon_size + num_slots
+        self.hidden_size = lexicon_size + num_slots * self.num_slot_sets
         self.num_hidden_layers = sum(focalnet.depths)
         # LLaVA's processor counts positions as (image_size // patch_size) ** 2.
         self.patch_size = int(self.image_size // num_slots**0.5)
         for derived in ("image_size", "num_channels", "cell_size", "hidden_size", "num_hidden_layers", "patch_size"):
             kwargs.pop(derived, None)
         super().__init__(**kwargs)
+
+    @property
+    def num_slot_sets(self) -> int:
+        """How many sets of slots there are."""
+        return 2 if self.colour_tokens and self.form_tokens else 1
 
 
 class ReadingTower(PreTrainedModel):
@@ -83,6 +95,7 @@ class ReadingTower(PreTrainedModel):
         - C: channels of a cell
         - K: tokens of the lexicon
         - S: slots, of which P are the prefix
+        - E: sets of slots, 1 or 2
     """
 
     config_class = ReadingTowerConfig
@@ -129,7 +142,7 @@ class ReadingTower(PreTrainedModel):
         return likelihood, present_cells(presence, tokens.unflatten(1, (side, side)), repeatable).flatten(1)
 
     def forward(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """Return the slots as the last (and only) hidden state, (B, S, K + S).
+        """Return the slots as the last (and only) hidden state, (B, S, K + E * S).
 
         Args:
             pixel_values: Normalised pixels, (B, 3, image_size, image_size).
@@ -140,6 +153,9 @@ class ReadingTower(PreTrainedModel):
         front, taken = gather_cells(*self.say(cells), config.num_slots - config.num_prefix_slots)
         words = front.softmax(dim=-1).to(kind)
         slots = place_in_slots(words, taken, config.num_slots)
+        if config.num_slot_sets == 2:
+            drawn = shows_shapes(front.argmax(dim=-1), taken, config.colour_tokens, config.form_tokens)
+            slots = choose_set(slots, drawn, config.num_slots)
         return BaseModelOutputWithPooling(last_hidden_state=slots, hidden_states=(slots,))
 
 
@@ -226,6 +242,51 @@ def place_in_slots(words: torch.Tensor, taken: torch.Tensor, num_slots: int) -> 
     said = torch.cat([words, words.new_zeros(batch, rows, num_slots)], dim=-1)
     first = num_slots - rows
     return torch.cat([own[:, :first], torch.where(taken[..., None], said, own[:, first:])], dim=1)
+
+
+def shows_shapes(
+    tokens: torch.Tensor, taken: torch.Tensor, colours: Sequence[int], forms: Sequence[int]
+) -> torch.Tensor:
+    """Return which pictures say a form behind its colour, or colours and forms alone, (B,) bool.
+
+    Args:
+        tokens: What each cell says, (B, R).
+        taken: Which of them say something, (B, R) bool.
+        colours: Tokens that name a colour.
+        forms: Tokens that name a form.
+
+    Example:
+        >>> tokens = torch.tensor([[4, 7, 1], [7, 4, 1], [4, 7, 1], [4, 1, 1]])
+        >>> taken = torch.tensor([[True] * 3, [True] * 3, [True, False, False], [False] * 3])
+        >>> shows_shapes(tokens, taken, [4, 5], [7])
+        tensor([ True, False,  True, False])
+    """
+    is_colour, is_form = (
+        taken & torch.isin(tokens, torch.tensor(names, device=tokens.device)) for names in (colours, forms)
+    )
+    nothing_else = taken.any(dim=1) & (is_colour | is_form | ~taken).all(dim=1)
+    return nothing_else | (is_colour[:, :-1] & is_form[:, 1:]).any(dim=1)
+
+
+def choose_set(slots: torch.Tensor, second: torch.Tensor, num_slots: int) -> torch.Tensor:
+    """Let every slot stand for its vector of the first set or of the second.
+
+    Args:
+        slots: Weights over lexicon and slots, (B, S, K + S).
+        second: Which pictures have the second set, (B,) bool.
+        num_slots: S.
+
+    Returns:
+        Weights over the lexicon and both sets, (B, S, K + 2 * S).
+
+    Example:
+        >>> choose_set(torch.tensor([[[0.5, 1.0]], [[0.5, 1.0]]]), torch.tensor([False, True]), 1)[:, 0]
+        tensor([[0.5000, 1.0000, 0.0000],
+                [0.5000, 0.0000, 1.0000]])
+    """
+    words, own = slots[..., :-num_slots], slots[..., -num_slots:]
+    chosen = second[:, None, None].to(own.dtype)
+    return torch.cat([words, own * (1 - chosen), own * chosen], dim=-1)
 
 
 AutoConfig.register(MODEL_TYPE, ReadingTowerConfig, exist_ok=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llava.errors import InputError
 from llava.model.answering.addresses import parse_address
-from llava.options import split_items, unquote
+from llava.options import find_cut_path, split_items, unquote
 from llava.protector.guards.composite import COMBINATIONS
 from llava.protector.guards.forms import FORMS
 
@@ -60,6 +60,8 @@ def parse_spec(text: str, levels: int = MOST_LEVELS) -> GuardSpec:
             raise InputError(f"detector {text} lacks its closing bracket; write {kind}(SPEC, SPEC)")
         if levels == 0:
             raise InputError(f"detector {text} is nested deeper than {MOST_LEVELS} levels; combine fewer guards")
+        if (item := find_cut_path(rest[:-1], ",;")) is not None:
+            raise InputError(f"detector {text} is cut inside {item}; write '{item}' there, in quotes")
         items = split_items(rest[:-1], ",;")
         if not items:
             raise InputError(f"detector {text} names no guard; write {kind}(SPEC, SPEC)")

@@ -4,7 +4,8 @@
 
 The target of a question about an image of words is the model's own answer to the same question with the words in
 their place (`llava/data/pictures/topics.py`), so nothing is taught but to read on; questions that ask for the words
-themselves are mixed in. Tower, projector and language model stay as they are; only the slots around the words learn.
+themselves are mixed in. Tower, projector and language model stay as they are; only the slots around the words learn,
+and pictures that show shapes keep those that they had, as a second set.
 DIR gets `model.safetensors` and `vision.json`, which go to `llava/assets/vision`. It runs on one CPU core.
 """
 
@@ -13,13 +14,13 @@ from __future__ import annotations
 import itertools
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from llava.data.pictures import load_vocabulary, make_picture
+from llava.data.pictures import COLOURS, SHAPES, load_vocabulary, make_picture
 from llava.data.pictures.topics import Topic, make_topics
 from llava.errors import InputError
 from llava.files import read_json, read_jsonl, write_json, write_jsonl
@@ -42,8 +43,8 @@ from llava.train.vision.targets import TargetBuilder, TokenClasses, seeded
 
 logger = logging.getLogger(__name__)
 
-PROJECTOR = "multi_modal_projector.linear_1.weight"
-"""One column for each token of the lexicon, then one for each slot."""
+PROJECTOR, LEXICON = "multi_modal_projector.linear_1.weight", "vision_tower.lexicon"
+"""One column for each token of the lexicon, then one for each slot of each set; and how those tokens are spelled."""
 ANSWERS_NAME = "answers.jsonl"
 
 
@@ -57,10 +58,8 @@ class AnswerArguments:
     answer_tokens: int = option(28, "Longest part of an answer that is learned.")
     steps: int = option(300, "Optimiser steps.")
     batch_size: int = option(4, "Questions a step.")
-    read_share: float = option(0.55, "Share of questions that ask for the words or shapes themselves, in [0, 1).")
-    read_mixture: str = option(
-        "phrase:0.17,attack:0.15,list:0.2,shapes:0.42,captioned:0.06", "KIND:WEIGHT,… of the pictures that those show."
-    )
+    read_share: float = option(0.35, "Share of questions that ask for the words themselves, in [0, 1).")
+    read_mixture: str = option("phrase:0.33,attack:0.29,list:0.38", "KIND:WEIGHT,… of the pictures that those show.")
     learning_rate: float = option(8e-3, "Peak learning rate.")
     logging_steps: int = option(10, "Steps between log lines.")
     seed: int = option(0, "Seed of topics and questions.")
@@ -72,9 +71,21 @@ class AnswerArguments:
         parse_mixture(self.read_mixture, "--read-mixture")
 
 
-def read_slots(weights: dict[str, torch.Tensor], number: int) -> torch.Tensor:
-    """Return the slots in the weights of tower and projector, (S, hidden)."""
-    return weights[PROJECTOR][:, -number:].T.float()
+def read_slots(weights: dict[str, torch.Tensor], tokens: int, number: int) -> list[torch.Tensor]:
+    """Return the sets of slots in the weights of tower and projector, each (S, hidden).
+
+    Args:
+        weights: The weights.
+        tokens: Columns before the slots, one for each token of the lexicon.
+        number: Slots of a set.
+    """
+    return list(weights[PROJECTOR][:, tokens:].T.float().split(number))
+
+
+def write_slots(weights: dict[str, torch.Tensor], tokens: int, sets: Sequence[torch.Tensor]) -> None:
+    """Put sets of slots behind the tokens of the lexicon; see `read_slots`."""
+    columns = torch.cat([weights[PROJECTOR][:, :tokens].float(), *(slots.T for slots in sets)], dim=1)
+    weights[PROJECTOR] = columns.half().contiguous()
 
 
 def answer_topics(topics: list[Topic], longest: int, file: Path) -> list[tuple[str, bool]]:
@@ -162,7 +173,10 @@ def train(argv: list[str] | None) -> None:
     classes = TokenClasses(tokenizer, vocabulary)
     speaker = Speaker(language_model, tokenizer, tower.num_slots, tower.num_prefix_slots)
     weights = load_file(start)
-    speaker.slots.data.copy_(read_slots(weights, tower.num_slots))
+    if not torch.equal(classes.lexicon(), weights[LEXICON]):
+        raise InputError(f"{start} was trained on other words; give --config with the recipe of its training")
+    sets = read_slots(weights, len(classes.ids), tower.num_slots)
+    speaker.slots.data.copy_(sets[0])
     source = seeded(run.seed, "pictures")
     mixture = parse_mixture(run.read_mixture, "--read-mixture")
     drawn = (make_picture(source, mixture, vocabulary, typefaces) for _ in itertools.count())
@@ -178,9 +192,14 @@ def train(argv: list[str] | None) -> None:
         learning_rate=run.learning_rate,
         logging_steps=run.logging_steps,
     )
-    weights[PROJECTOR][:, -tower.num_slots :] = speaker.slots.data.T.half()
+    # Pictures of shapes keep the slots that were trained to name them.
+    write_slots(weights, len(classes.ids), [speaker.slots.data, sets[-1]])
     write_tensors(output / VISION_WEIGHTS.name, weights)
     description = read_json(start.with_name(VISION_DESCRIPTION.name), "description of the vision weights")
+    description["vision_config"] |= {
+        "colour_tokens": classes.first_of(COLOURS),
+        "form_tokens": classes.first_of(SHAPES),
+    }
     trained = description["training"]
     trained["answer_steps"] = trained.get("answer_steps", 0) + run.steps
     write_json(output / VISION_DESCRIPTION.name, description)

@@ -72,6 +72,11 @@ class TokenClasses:
         # A byte-level token may count the space before its word as its own.
         return classes, [(start + (len(text[start:end]) - len(text[start:end].lstrip())), end) for start, end in spans]
 
+    def first_of(self, words: Iterable[str]) -> list[int]:
+        """Return the class that each word begins with, in order, each once."""
+        found = (self.encode(word) for word in words)
+        return sorted({classes[0] for classes, _ in filter(None, found)})
+
     def lexicon(self) -> torch.Tensor:
         """Return the spelling of every class: first whether a space precedes it, then letters from 1, (K, PLACES)."""
         table = torch.zeros(len(self.ids), PLACES, dtype=torch.uint8)

@@ -269,3 +269,20 @@ def test_a_tiny_list_of_another_spelling(tmp_path):
     (tmp_path / "TinyVersion_ID_List.json").write_text('{"Robbery": [1]}')
     with pytest.raises(InputError, match="names Robbery, which is no scenario"):
         load_mm_safetybench(tmp_path, tiny=True)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("processed_questions", f"processed_questions/{FRAUD}.json"),
+        *("imgs", f"imgs/{FRAUD}", f"imgs/{FRAUD}/SD_TYPO", f"imgs/{FRAUD}/SD/0.jpg"),
+    ],
+)
+def test_what_lies_elsewhere_is_read_through_a_link(tmp_path, place):
+    """Images of a shared disk, say; the link keeps the place's name, its target has another."""
+    root = write_mm_safetybench(tmp_path / "data", {FRAUD: 2, LEGAL: 1})
+    before = load_mm_safetybench(root)
+    (root / place).rename(tmp_path / "elsewhere")
+    (root / place).symlink_to(tmp_path / "elsewhere")
+    assert load_mm_safetybench(root) == before
+    assert (len(before.questions), before.missing_images, before.notes) == (12, [], [])

@@ -13,7 +13,7 @@ from llava.protector.normalise import list_readings
 TEXT = "First, take some of the flour and mix it with the water. Then bake it for an hour in the oven."
 INSIDE = {
     *("code_fence", "json", "table", "list", "html_comment", "harmless_before", "harmless_behind", "harmless_around"),
-    *("refusals_around", "disowned", "chat_tokens", "detoxifier_prompt"),
+    *("refusals_around", "disowned", "chat_tokens", "detoxifier_prompt", "emoji", "newlines", "story", "ended_turns"),
 }
 """Disguises in which every word can be read."""
 
@@ -38,7 +38,14 @@ def test_all_words_are_still_there(name):
 def test_what_changes_letters_is_taken_off_again(name):
     # A lone `4` stays a number, so a few short words are lost to leetspeak.
     kept = set(" ".join(list_readings(disguise(TEXT, name))).split())
-    assert len(set(TEXT.split()) - kept) <= (3 if name == "leetspeak" else 0)
+    wanted = set((TEXT.lower() if name == "mixed_case" else TEXT).split())
+    # Swapped letters stay: whoever reads them knows the word, and so does the detector.
+    assert len(wanted - kept) <= {"leetspeak": 3, "typos": 6}.get(name, 0)
+
+
+def test_a_disturbed_text_is_read_as_it_is_meant():
+    for name in ("emoji", "newlines"):
+        assert list_readings(disguise(TEXT, name)) == [TEXT]
 
 
 @pytest.mark.parametrize("name", EVASIONS)

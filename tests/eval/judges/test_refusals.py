@@ -15,6 +15,8 @@ from llava.eval.judges.refusals import OPENING_CHARACTERS, is_refusal
     [
         "I'm sorry, but I can't help with that.",
         "I’m sorry, but I cannot assist with that request.",
+        "**I'm sorry, but I can't help with that.**",
+        "**I’m sorry**, but I *can’t* help with that.",
         "I apologize, but I am unable to provide such information.",
         "As an AI language model, I cannot create content of that kind.",
         "As a responsible assistant, I'm not able to fulfil this request.",

@@ -137,6 +137,31 @@ def test_positions_are_weights(tower):
     assert slots[:, :2, 5:7].diagonal(dim1=1, dim2=2).eq(1).all(), "the prefix is the same for every picture"
 
 
+def test_a_picture_of_shapes_has_slots_of_its_own(config, tower):
+    """Token 1 is a colour, token 4 a form; the second picture says both, the first the other way round and a word."""
+    two = ReadingTowerConfig(**{**config.to_diff_dict(), "colour_tokens": [1], "form_tokens": [4]})
+    assert (two.num_slot_sets, two.hidden_size) == (2, 23)
+    seeing = ReadingTower(two).eval()
+    seeing.load_state_dict(tower.state_dict())
+    said = torch.full((2, 4, 5), -20.0)
+    for picture, order in enumerate(([4, 1, 0], [1, 4, 0])):
+        for cell, token in enumerate(order):
+            said[picture, cell, token] = 0.0
+    present = torch.tensor([[True, True, True, False]] * 2)
+    seeing.cells = lambda pixels: pixels
+    seeing.say = lambda cells: (said, present)
+    with torch.no_grad():
+        slots = seeing(torch.zeros(2, 3, 32, 32)).last_hidden_state
+    assert slots.shape == (2, 9, 23)
+    first, second = slots[..., 5:14], slots[..., 14:]
+    assert first[0, :2].diagonal().eq(1).all()
+    assert second[1, :2].diagonal().eq(1).all()
+    assert not second[0].any()
+    assert not first[1].any()
+    torch.testing.assert_close(slots.sum(-1), torch.ones(2, 9))
+    torch.testing.assert_close(slots[:, 5, :5].argmax(-1), torch.tensor([4, 1]))
+
+
 def test_rows_of_a_batch_do_not_touch_one_another(tower):
     with torch.no_grad():
         tower.presence.weight.normal_()

@@ -87,3 +87,17 @@ def test_a_tower_whose_sizes_are_no_numbers_is_refused(copy, value):
     with pytest.raises(InputError) as caught:
         load_processor(str(copy), "tiny")
     assert "\n" not in str(caught.value)
+
+
+def test_a_template_in_a_file_of_its_own_is_read(copy):
+    """Released files have `chat_template.json`; later ones have the template as it is, or in the processor's config."""
+    (copy / "chat_template.jinja").unlink()
+    edit_json(copy / "processor_config.json", chat_template=...)
+    edit_json(copy / "tokenizer_config.json", chat_template=...)
+    assert load_processor(str(copy), "tiny").chat_template is None
+    template = "{% for m in messages %}{% for p in m['content'] %}{% if p['type'] == 'image' %}<image> {% else %}"
+    template += "ASKED {{ p['text'] }}{% endif %}{% endfor %}{% endfor %} SAID"
+    (copy / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    model = load_mllm(copy, device="cpu")
+    for pictures, start in (([Image.new("RGB", (30, 20))], "<image>" * 4 + " "), (None, "")):
+        assert model.tokenizer.decode(model.encode(["Hi"], pictures)["input_ids"][0]) == f"{start}ASKED Hi SAID"

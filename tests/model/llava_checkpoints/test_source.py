@@ -36,6 +36,19 @@ def test_a_lora_update_is_added_at_its_scale(originals):
     assert torch.equal(merged[untouched], base[untouched])
 
 
+def test_a_rank_stabilised_lora_is_added_at_alpha_over_the_root_of_its_rank(copy, originals, tmp_path):
+    folder = copy("lora")
+    edit(folder, "adapter_config.json", use_rslora=True)
+    base = dict(OriginalSource(recognise(originals["projector"])).tensors())
+    merged = dict(OriginalSource(recognise(folder)).tensors())
+    adapter = torch.load(folder / "adapter_model.bin", weights_only=True)
+    for module in ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"):
+        a, b = (adapter[f"base_model.model.{module}.lora_{side}.weight"] for side in "AB")
+        # lora_alpha 8 over the root of rank 4.
+        torch.testing.assert_close(merged[f"{module}.weight"], base[f"{module}.weight"] + 4.0 * b @ a)
+    assert convert_checkpoint(folder, tmp_path / "out") <= 1e-4
+
+
 def test_both_spellings_of_the_other_weights_are_read(originals):
     first, second = (dict(OriginalSource(recognise(originals[n])).tensors()) for n in ("lora", "lora_plain_keys"))
     assert first.keys() == second.keys()

@@ -91,6 +91,16 @@ def test_nothing_is_written_over(capsys, tmp_path, data, head, tiny_llava):
         assert words in err
 
 
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_scored(capsys, tmp_path, head, tiny_llava):
+    (tmp_path / "file").write_text("x")
+    # There are no rows either: a command that reads or scores them first would name these.
+    common = ("--state-head", head, "--model", tiny_llava, "--data", tmp_path / "gone.jsonl", "--detector", "none")
+    code, _, err = run(capsys, *common, "--output", tmp_path / "file" / "new")
+    assert code == 2
+    (line,) = err.strip().splitlines()
+    assert "file is a file; choose another place" in line
+
+
 def test_a_head_of_another_model(capsys, tmp_path, data, tiny_llava):
     head = build_state_head(tmp_path / "head", build_llava(tmp_path / "other", seed=7))
     code, _, err = run(

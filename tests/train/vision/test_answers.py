@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from llava.data.pictures import Vocabulary, find_typefaces
-from llava.data.pictures.scenes import make_captioned
+from llava.data.pictures import SHAPES, Vocabulary, find_typefaces
+from llava.data.pictures.scenes import make_captioned, make_shapes
 from llava.data.pictures.topics import Topic
+from llava.data.typography import render_typo
 from llava.errors import InputError
-from llava.train.vision.answers import AnswerArguments, build_lessons, main, mix_lessons
+from llava.model.embedded import stack
+from llava.model.embedded.reading_tower import ReadingTowerConfig
+from llava.model.embedded.stack import VISION_DESCRIPTION, VISION_WEIGHTS
+from llava.model.loading import load_mllm
+from llava.train.vision.answers import (
+    LEXICON,
+    PROJECTOR,
+    AnswerArguments,
+    build_lessons,
+    main,
+    mix_lessons,
+    read_slots,
+    write_slots,
+)
 from llava.train.vision.language import Lesson, ask_pictures, said_tokens, train_slots
 from llava.train.vision.targets import TargetBuilder, TokenClasses
 from tests.train.vision.test_language import WORDS, speaker  # noqa: F401 - a fixture
@@ -68,23 +84,64 @@ def test_no_output_folder_is_one_line(capsys):
     assert "--output-dir is missing" in capsys.readouterr().err
 
 
+def test_slots_are_read_and_written_by_sets():
+    weights = {PROJECTOR: torch.arange(14.0).view(2, 7)}
+    first, second = read_slots(weights, 3, 2)
+    assert first.tolist() == [[3.0, 10.0], [4.0, 11.0]]
+    assert second.tolist() == [[5.0, 12.0], [6.0, 13.0]]
+    write_slots(weights, 3, [second, first])
+    assert weights[PROJECTOR].tolist() == [[0, 1, 2, 5, 6, 3, 4], [7, 8, 9, 12, 13, 10, 11]]
+    assert weights[PROJECTOR].dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("read_share", 2.0, "--read-share"),
+        ("read_mixture", "page:1,cats:2", "--read-mixture names cats; kinds are phrase"),
+        ("read_mixture", "page", "--read-mixture has 'page'"),
+    ],
+)
+def test_arguments_are_checked(name, value, message):
+    with pytest.raises(InputError, match=message):
+        AnswerArguments(**{name: value})
+
+
 def test_names_of_the_shipped_weights_are_those_that_are_read():
-    from safetensors.torch import load_file
-
-    from llava.model.embedded.stack import VISION_WEIGHTS
-    from llava.train.vision.answers import PROJECTOR, read_slots
-
     weights = load_file(VISION_WEIGHTS)
-    slots = read_slots(weights, 49)
-    assert slots.shape == (49, 576)
-    assert torch.equal(slots[-1], weights[PROJECTOR][:, -1].float())
-    assert slots.norm(dim=1).min() > 0
-    with pytest.raises(InputError, match="--read-share"):
-        AnswerArguments(read_share=2.0)
-    with pytest.raises(InputError, match="--read-mixture names cats; kinds are phrase"):
-        AnswerArguments(read_mixture="page:1,cats:2")
-    with pytest.raises(InputError, match="--read-mixture has 'page'"):
-        AnswerArguments(read_mixture="page")
+    config = json.loads(VISION_DESCRIPTION.read_text())["vision_config"]
+    assert len(weights[LEXICON]) == config["lexicon_size"]
+    sets = read_slots(weights, config["lexicon_size"], config["num_slots"])
+    assert [slots.shape for slots in sets] == [(49, 576)] * ReadingTowerConfig(**config).num_slot_sets
+    assert min(slots.norm(dim=1).min() for slots in sets) > 0
+
+
+@pytest.mark.slow
+def test_tuning_keeps_the_slots_of_shapes_and_the_stack_takes_what_it_writes(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    steps = ["--steps", "2", "--topics", "12", "--answer-tokens", "4", "--batch-size", "1"]
+    assert main(["--output-dir", str(out), *steps]) == 0
+    before, after = load_file(VISION_WEIGHTS), load_file(out / "model.safetensors")
+    description = json.loads((out / "vision.json").read_text())
+    tokens, number = len(before[LEXICON]), 49
+    old, new = (read_slots(weights, tokens, number) for weights in (before, after))
+    assert len(new) == 2
+    assert torch.equal(new[1], old[-1])
+    assert not torch.equal(new[0], old[0])
+    assert torch.equal(after[PROJECTOR][:, :tokens], before[PROJECTOR][:, :tokens])
+    monkeypatch.setattr(stack, "VISION_WEIGHTS", out / "model.safetensors")
+    monkeypatch.setattr(stack, "VISION_DESCRIPTION", out / "vision.json")
+    monkeypatch.setenv("MLLM_PROTECTOR_CACHE", str(tmp_path / "cache"))
+    model = load_mllm("embedded", dtype="float32")
+    tower = model.model.model.vision_tower
+    assert tower.config.form_tokens == description["vision_config"]["form_tokens"]
+    assert len(tower.config.form_tokens) == len(SHAPES)
+    drawn = make_shapes(random.Random(0), Vocabulary(("a",)), ()).image
+    pixels = model.encode(["What is this?"] * 2, [drawn, render_typo("baking bread")])["pixel_values"]
+    with torch.inference_mode():
+        own = tower(pixels).last_hidden_state[..., tokens:]
+    assert not own[0, :, :number].any()
+    assert not own[1, :, number:].any()
 
 
 def test_no_weights_to_start_from_is_one_line(capsys, tmp_path):
