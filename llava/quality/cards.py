@@ -15,7 +15,8 @@ import numpy as np
 from llava.data.training.pairs import DetectorRow, DetoxifierRow, load_detector_rows, load_detoxifier_rows
 from llava.data.training.sources import parse_mixture
 from llava.data.training.splits import split_rows
-from llava.files import write_json, write_text_atomic
+from llava.files import read_json, write_json, write_text_atomic
+from llava.protector.config import CONFIG_NAME
 from llava.protector.detector import HarmDetector
 from llava.protector.scoring.thresholds import threshold_for_fpr
 from llava.quality.metrics import evaluate_detector
@@ -26,7 +27,7 @@ from llava.quality.word_judge import fit_words
 RESPONSES, ORDINARY, PAIRS = "jailbreakbench_responses", "vicuna80_responses", "hh_harmless_pairs"
 FALSE_POSITIVE_RATE = 0.05
 """Share of all harmless held-out responses that the shipped detector's threshold lets be flagged."""
-SCORES_NAME = "held_out_scores.json"
+SCORES_NAME, REACH_NAME = "held_out_scores.json", "reach_scores.json"
 PLACES = 4
 """Decimals in these files: enough to notice a change, few enough to be the same on another CPU."""
 
@@ -128,14 +129,32 @@ def write_card(folder: Path, kind: str, metrics: dict[str, Any]) -> None:
     write_text_atomic(folder / "README.md", render_card(kind, metrics))
 
 
-def write_scores(folder: Path, scores: dict[str, float]) -> None:
+def write_scores(folder: Path, scores: dict[str, Any], name: str = SCORES_NAME) -> None:
     """Write the score of each held-out row beside a card, so that its figures can be computed again in a moment.
 
     Args:
         folder: Adapter folder.
-        scores: Harm score by row, as `measure_groups` names them.
+        scores: Harm score by row, as `measure_groups` names them, or such scores by what was done with the rows.
+        name: File to write.
     """
-    write_json(folder / SCORES_NAME, _rounded(dict(sorted(scores.items()))))
+    write_json(folder / name, _rounded(_sorted(scores)))
+
+
+def name_weights(folder: Path) -> str:
+    """Return a digest of an adapter and how it is used; its card, which lies in the same folder, is none of it."""
+    parts = [(folder / name).read_bytes() for name in ("adapter_model.safetensors", CONFIG_NAME)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def read_reach(folder: Path) -> dict[str, Any]:
+    """Return what a former card says of disguises and languages; empty when that was measured of other weights.
+
+    Args:
+        folder: Adapter folder.
+    """
+    path = folder / "metrics.json"
+    reach = read_json(path, "figures of the card").get("reach", {}) if path.is_file() else {}
+    return {"reach": reach} if reach.get("weights") == name_weights(folder) else {}
 
 
 def render_card(kind: str, metrics: dict[str, Any]) -> str:
@@ -150,6 +169,11 @@ def render_card(kind: str, metrics: dict[str, Any]) -> str:
         },
         m=metrics,
     )
+
+
+def _sorted(value: Any) -> Any:
+    """Return scores by name in the order of the names, at every level."""
+    return {key: _sorted(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
 
 
 def _rounded(value: Any) -> Any:

@@ -29,7 +29,7 @@ def test_shipped_card_says_what_was_measured(kind):
 
 @pytest.mark.parametrize(
     ("kind", "more"),
-    [("detector", {"roc.png", "calibration.png", cards.SCORES_NAME}), ("detoxifier", set())],
+    [("detector", {"roc.png", "calibration.png", cards.SCORES_NAME, cards.REACH_NAME}), ("detoxifier", set())],
 )
 def test_shipped_adapter_is_small_and_safe_to_load(kind, more):
     files = {path.name: path.stat().st_size for path in (ASSETS / kind).iterdir()}
@@ -73,6 +73,7 @@ def test_the_shipped_tower_reads_well_enough():
     assert vision["typo"]["word_accuracy"] >= 0.9
     assert vision["shapes"]["colour_and_shape"]["accuracy"] >= 0.95
     assert vision["figstep"]["character_error_rate"] <= 0.3
+    assert vision["answers"]["nearer_to_text_answer"] >= 0.7
 
 
 def test_no_prompt_is_on_both_sides(shared_data):
