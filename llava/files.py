@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -237,6 +238,11 @@ def read_text(path: str | Path, what: str = "file") -> str:
     """
     with explain_reading(what, path):
         return Path(path).read_text(encoding="utf-8-sig")
+
+
+def digest_files(paths: Iterable[Path]) -> str:
+    """Return a short name of what files hold, one after the other: sixteen hexadecimal digits of SHA-256."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 
 
 def read_json(path: str | Path, what: str = "JSON file") -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from llava.data.training.pairs import DetectorRow, DetoxifierRow, load_detector_rows, load_detoxifier_rows
 from llava.data.training.sources import parse_mixture
 from llava.data.training.splits import split_rows
-from llava.files import read_json, write_json, write_text_atomic
+from llava.files import digest_files, read_json, write_json, write_text_atomic
 from llava.protector.config import CONFIG_NAME
 from llava.protector.detector import HarmDetector
 from llava.protector.scoring.thresholds import threshold_for_fpr
@@ -142,8 +142,7 @@ def write_scores(folder: Path, scores: dict[str, Any], name: str = SCORES_NAME) 
 
 def name_weights(folder: Path) -> str:
     """Return a digest of an adapter and how it is used; its card, which lies in the same folder, is none of it."""
-    parts = [(folder / name).read_bytes() for name in ("adapter_model.safetensors", CONFIG_NAME)]
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    return digest_files(folder / name for name in ("adapter_model.safetensors", CONFIG_NAME))
 
 
 def read_reach(folder: Path) -> dict[str, Any]:

@@ -175,6 +175,15 @@ def test_bad_input_is_one_line_and_nothing_is_written(capsys, tmp_path, monkeypa
     assert not (tiny_detector / "calibration.json").exists()
 
 
+@pytest.fixture
+def occupied(tmp_path, monkeypatch):
+    """Work in a folder with a file, and a folder that holds another."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("x")
+
+
 @pytest.mark.parametrize(
     ("place", "told"),
     [
@@ -187,12 +196,8 @@ def test_bad_input_is_one_line_and_nothing_is_written(capsys, tmp_path, monkeypa
     ],
 )
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_scored(
-    capsys, tmp_path, monkeypatch, tiny_detector, place, told
+    capsys, tmp_path, occupied, tiny_detector, place, told
 ):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine.txt").write_text("x")
     # There are no rows either: a command that reads or scores them first would name these.
     code, _, err = run(capsys, "--detector", tiny_detector, "--data", "gone.jsonl", "--output", place)
     assert code == 2
@@ -211,11 +216,8 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_scored(
     ],
 )
 def test_a_file_of_figures_that_cannot_be_written_is_told_before_anything_is_scored(
-    capsys, tmp_path, monkeypatch, tiny_guard, place, told
+    capsys, occupied, tiny_guard, place, told
 ):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "full").mkdir()
     spec = f"guard:{tiny_guard('llama_guard')}"
     capsys.readouterr()  # building it may have shown a bar
     code, _, err = run(capsys, "--detector", spec, "--data", "gone.jsonl", "--output", place)

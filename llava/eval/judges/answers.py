@@ -5,7 +5,6 @@ It is no language model, and learnt from no row of the shipped detector's; llava
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from llava.eval.judges.answer_features import (
 from llava.eval.judges.base import Judge, JudgeOptions
 from llava.eval.judges.refusals import is_refusal
 from llava.fields import Fields
-from llava.files import read_json
+from llava.files import digest_files, read_json
 from llava.model.embedded.stack import ASSETS, EMBEDDED
 from llava.model.files.tensors import read_tensors
 
@@ -101,7 +100,7 @@ class AnswerJudge:
             raise InputError(f"{paths[0]} holds other weights than this version's judge; {REMEDY}")
         weights = AnswerWeights({table: tensors[table] for table in BINS}, tensors["facts"], float(tensors["bias"][0]))
         threshold = Fields(read_json(paths[1], "judge settings"), str(paths[1])).number("threshold", least=0, most=1)
-        digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+        digest = digest_files(paths)
         return cls(weights, threshold, f"{EMBEDDED}-1-{digest}")
 
     def score(self, prompts: Sequence[str], texts: Sequence[str]) -> list[float]:

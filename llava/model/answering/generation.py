@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llava.errors import InputError
+from llava.errors import InputError, first_line
 from llava.model.answering.decoding import decode_rows, special_tokens_of
 from llava.model.answering.prompts import neutralise, render_prompt, reserved_tokens
 from llava.model.answering.sampling import GumbelNoise
@@ -175,7 +175,7 @@ class MultimodalModel:
                 try:
                     batch = self.processor(text=texts, images=[[image] for image in images], **options)
                 except ValueError as error:
-                    raise InputError(f"model {self.name} cannot take a picture: {_first_line(error)}") from None
+                    raise InputError(f"model {self.name} cannot take a picture: {first_line(error)}") from None
         batch.pop("labels", None)
         kinds = {True: self.model.dtype, False: None}
         return {key: value.to(self.device, kinds[value.is_floating_point()]) for key, value in batch.items()}
@@ -267,8 +267,3 @@ def _check_arguments(
         raise InputError(f"--max-new-tokens is {max_new_tokens}; it must be at least 1")
     if not 0 <= temperature < float("inf"):
         raise InputError(f"--temperature is {temperature}; it must be 0 (greedy) or a positive number")
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

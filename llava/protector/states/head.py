@@ -6,7 +6,6 @@ answer's tokens, a prefix sum, meets a linear head (a probe; arXiv 1610.01644, 2
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llava.errors import InputError
+from llava.files import digest_files
 from llava.model.answering.states import Projection, hook_layer
 from llava.model.files.tensors import read_tensors, write_tensors
 from llava.protector.states.config import CONFIG_NAME, POOLINGS, REMEDY, WEIGHTS_NAME, WHAT, StateHeadConfig
@@ -101,8 +101,8 @@ class StateHead:
         if wanted - set(tensors) or len(tensors) != len(wanted) + len(samples) or tensors["bias"].shape != (1,):
             raise InputError(f"{file} holds other weights than a {WHAT}'s; {REMEDY}")
         bias = float(tensors["bias"][0])
-        digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)))
-        return cls(config, tensors["directions"], bias, samples, str(path), key=digest.hexdigest()[:16])
+        key = digest_files(folder / name for name in (CONFIG_NAME, WEIGHTS_NAME))
+        return cls(config, tensors["directions"], bias, samples, str(path), key=key)
 
     def save(self, folder: Path) -> None:
         """Write the head into a folder: weights first, for the config says that they are there."""
