@@ -131,7 +131,7 @@ class Bench:
         import torch
         from transformers import DynamicCache
 
-        from llava.model.answering.decoding import CACHE
+        from llava.model.answering.prompt_cache import CACHE
 
         cache, read = DynamicCache(), DynamicCache()
         ids, unread = self.ids[:1], [self.ids[:1]]

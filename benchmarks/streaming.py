@@ -200,7 +200,7 @@ class Writer:
         import torch
         from transformers import DynamicCache
 
-        from llava.model.answering.decoding import CACHE
+        from llava.model.answering.prompt_cache import CACHE
 
         ids = self.tokenizer(f"Question: {question}\n\nAnswer:", return_tensors="pt")["input_ids"]
         cache, written, shown = DynamicCache(), [], ""

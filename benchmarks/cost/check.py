@@ -105,7 +105,7 @@ def measure_stages(
     import torch
     from transformers import DynamicCache
 
-    from llava.model.answering.decoding import CACHE
+    from llava.model.answering.prompt_cache import CACHE
 
     model = build_model(shape, device, dtype or torch.float32)
     ids = torch.arange(prompt_tokens, device=device).unsqueeze(0) % shape.vocabulary  # (1, T)

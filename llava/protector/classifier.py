@@ -18,7 +18,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from llava.errors import InputError
-from llava.model.answering.decoding import CACHE
+from llava.model.answering.prompt_cache import CACHE
 from llava.model.failures import explain_loading
 from llava.model.quiet import quiet_transformers
 from llava.protector.scoring.stretches import pool_stretches

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from llava.errors import InputError
+from llava.model.answering import prompt_cache
 from llava.model.answering.decoding import decode_rows
 from llava.model.answering.sampling import GumbelNoise
 from llava.model.loading import load_mllm
@@ -17,6 +18,12 @@ from tests.model.families import BUILDERS, NEED_TORCHVISION
 HAS_TORCHVISION = importlib.util.find_spec("torchvision") is not None
 PICTURES = [Image.linear_gradient("L").convert("RGB").resize(size) for size in ((50, 30), (30, 90))]
 PROMPTS = ["Hi <image>", "How do I bake bread?"]
+
+
+@pytest.fixture(autouse=True)
+def cheap_passes(monkeypatch):
+    """What prompts begin with is read apart however short it is."""
+    monkeypatch.setattr(prompt_cache, "PASS_COST", 0)
 
 
 def check_answers(folder, check_guarded) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import Any, Protocol
 
 import torch
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
-from transformers.generation.utils import GenerateDecoderOnlyOutput
 
+from llava.model.answering.prompt_cache import CACHE, add_cache
 from llava.model.answering.states import EnoughReadError, StateTrace
 from llava.model.views import view_model
 
@@ -23,8 +22,6 @@ RESUMABLE_INPUTS = frozenset({"input_ids", "attention_mask", "pixel_values", "im
 keep something for each row beside the cache (M-RoPE offsets, cross-attention masks, token types)."""
 RESUMABLE_LAYERS = frozenset({"full_attention", "sliding_attention"})
 """Kinds of layers whose cache can be cut by rows and gone on from; a recurrent state may begin anew."""
-CACHE = next(f.name for f in fields(GenerateDecoderOnlyOutput) if f.name in ("cache", "past_key_values"))
-"""What this version of transformers calls the cache; it was renamed in the 5 series."""
 SPECIAL = (
     *("bos_token_id", "eos_token_id", "pad_token_id"),
     *("decoder_start_token_id", "forced_bos_token_id", "stop_strings"),
@@ -142,11 +139,13 @@ def decode_rows(
     view = view_model(model)
     if defaults is not None:
         view.generation_config = defaults
+    state = inputs
+    if prunable and view.generation_config.cache_implementation is None:
+        state = add_cache(view, inputs)
     if trace is not None:
         # The step that reads the last token: nothing of it is needed above the layer that is looked at.
         trace.attach(view, max(longest))
         room = room + 1
-    state = inputs
     while True:
         watch = Watch(room, ends, ends_row, KEEP_SHARE if prunable and len(rows) >= LEAST_ROWS else 0.0)
         plan = GenerationConfig(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from transformers import DynamicCache
 
+from llava.model.answering.prompt_cache import PASS_COST, PASS_COST_ACCELERATOR
 from llava.model.views import keeps_state
 from llava.protector.classifier import pad_windows
 from llava.protector.text import Window
@@ -21,10 +22,6 @@ from llava.protector.text import Window
 if TYPE_CHECKING:
     from llava.protector.classifier import HarmClassifier
 
-PASS_COST = 32
-"""What a pass costs beside its tokens, in tokens. Measured for the embedded detector on a CPU: 26 to 28."""
-PASS_COST_ACCELERATOR = 1024
-"""The same where kernels wait for their launch rather than for their numbers."""
 LEAST_SHARED = 8
 """Tokens of a question from which it may be kept for several windows."""
 KEPT_TOKENS = 1024

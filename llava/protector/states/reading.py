@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -81,8 +79,8 @@ def encode_answers(
 class AnswerReader:
     """Reads answers with the model that the states are of; of some layers, those above the highest do not run.
 
-    What all prompts begin with (a system text, the head of the user's turn) is read once, where the model can go on
-    from a cache. The reader belongs to one thread at a time.
+    What all prompts of a batch begin with (a system text, the head of the user's turn) is read once, where the model
+    can go on from a cache.
     """
 
     def __init__(self, model: MultimodalModel, layers: Sequence[int]):
@@ -94,8 +92,6 @@ class AnswerReader:
         """
         self.model = model
         self.layers = list(layers)
-        self.beginning = self._find_beginning()
-        self.cache: Any = None
 
     def read(
         self, prompts: Sequence[str], responses: Sequence[str], images: Sequence[Image | None] | None = None
@@ -113,10 +109,15 @@ class AnswerReader:
         Raises:
             InputError: When the model has no such layer, or cannot take the input.
         """
+        from llava.model.answering.decoding import can_prune
+        from llava.model.answering.prompt_cache import add_cache
         from llava.model.answering.states import read_layers
 
         encoded = encode_answers(self.model, prompts, responses, images)
-        states = read_layers(self._view(), self._begin(encoded.inputs), self.layers)
+        inputs = encoded.inputs
+        if can_prune(self.model.model, inputs, {}):
+            inputs = add_cache(self._view(), inputs, [max(1, count) for count in encoded.counts])
+        states = read_layers(self._view(), inputs, self.layers)
         return [[layer[row, layer.shape[1] - count :] for layer in states] for row, count in enumerate(encoded.counts)]
 
     def _view(self) -> Any:
@@ -126,52 +127,3 @@ class AnswerReader:
         view = view_model(self.model.model)
         view.generation_config = self.model.defaults
         return view
-
-    def _find_beginning(self) -> list[int]:
-        """Return the tokens that every prompt without an image begins with; none where that is not to be known."""
-        from llava.errors import InputError
-
-        try:
-            rows = [
-                self.model.encode([text], None)["input_ids"][0].tolist() for text in ("How?", "12 pieces", "(a)", "— I")
-            ]
-        except InputError:  # a model that answers about images only
-            return []
-        return [
-            tokens[0] for tokens in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows, strict=False))
-        ]
-
-    def _begin(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
-        """Return inputs with the beginning moved to the front of all padding, and its cache.
-
-        Padding stands behind the beginning then, where the mask hides it; positions go by the mask.
-        """
-        from llava.model.answering.decoding import CACHE, can_prune
-
-        size = len(self.beginning)
-        if not size or set(inputs) != {"input_ids", "attention_mask"} or not can_prune(self.model.model, inputs, {}):
-            return inputs
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        rows, width = ids.shape
-        wanted = torch.tensor(self.beginning, device=ids.device)
-        first = width - mask.sum(dim=1)  # (B,)
-        places = first[:, None] + torch.arange(size, device=ids.device)  # (B, P)
-        if int(places.max()) >= width or not bool((ids.gather(1, places) == wanted).all()):
-            return inputs
-        others = torch.ones_like(mask, dtype=torch.bool).scatter(1, places, False)
-        moved = [
-            torch.cat([part, whole[others].view(rows, -1)], dim=1)
-            for part, whole in ((wanted.expand(rows, -1), ids), (mask.new_ones(rows, size), mask))
-        ]
-        cache = copy.deepcopy(self._read_beginning(wanted))
-        cache.batch_repeat_interleave(rows)
-        return {"input_ids": moved[0], "attention_mask": moved[1], CACHE: cache}
-
-    def _read_beginning(self, tokens: torch.Tensor) -> Any:
-        """Return the cache of the beginning, which is made once."""
-        from llava.model.answering.decoding import CACHE
-
-        if self.cache is None:
-            with torch.inference_mode():
-                self.cache = getattr(self._view()(input_ids=tokens[None], use_cache=True), CACHE)
-        return self.cache

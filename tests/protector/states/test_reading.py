@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from llava.model.answering import prompt_cache
 from llava.model.answering.states import Projection
 from llava.model.loading import load_mllm
 from llava.protector.states.reading import AnswerReader, cut_tokens, encode_answers
@@ -45,16 +46,15 @@ def test_what_was_written_is_read_as_it_was_written(model):
         torch.testing.assert_close(states[:, :2], answer.kept, atol=1e-4, rtol=0)
 
 
-def test_the_common_beginning_is_read_once(model):
-    reader = AnswerReader(model, [1])
-    assert len(reader.beginning) >= 2  # <|im_start|>user
-    inputs = reader._begin(encode_answers(model, PROMPTS, RESPONSES, None).inputs)
-    assert set(inputs) - {"input_ids", "attention_mask"}
-    reader.read(PROMPTS, RESPONSES)
-    cache = reader.cache
-    reader.read(PROMPTS[:1], RESPONSES[:1])
-    assert reader.cache is cache
-    assert cache.get_seq_length() == len(reader.beginning)
+@pytest.mark.parametrize("with_image", [False, True])
+def test_states_behind_a_beginning_that_was_read_once_are_the_same(model, monkeypatch, with_image):
+    images = IMAGES[:1] * 2 if with_image else None
+    plain = AnswerReader(model, [1]).read(PROMPTS[:1] * 2, ["Mix flour.", "Mix flour. Then wait."], images)
+    monkeypatch.setattr(prompt_cache, "PASS_COST", 0)
+    shared = AnswerReader(model, [1]).read(PROMPTS[:1] * 2, ["Mix flour.", "Mix flour. Then wait."], images)
+    assert [len(states) for (states,) in shared] == [len(states) for (states,) in plain]
+    for (expected,), (found,) in zip(plain, shared, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_special_tokens_in_an_answer_are_text(model):
