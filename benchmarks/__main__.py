@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
@@ -156,7 +157,8 @@ def measure_all(
         for row in results.rows:
             print(render_line(row))
         if options.markdown:
-            write_text_atomic(options.markdown, render_markdown(results.rows, machine, results.faults))
+            plot = Path(os.path.relpath(options.plot, options.markdown.parent)).as_posix() if options.plot else None
+            write_text_atomic(options.markdown, render_markdown(results.rows, machine, results.faults, plot))
         if options.plot:
             draw_ratios(results.rows, machine, options.plot)
 

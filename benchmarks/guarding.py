@@ -1,8 +1,9 @@
 """Answering harmless questions with a guard, against answering them without.
 
-A multimodal model answers a batch of questions: as it is; with a head on its own states, which decides alone; and with
-the cascade, in which a detector of the model's size reads what the head leaves open. All three write the same tokens.
-Questions per second, so that higher is better; the guard may cost one and three hundredths of the time.
+A multimodal model answers a batch of questions: as it is; with a head on its own states, which decides alone; with the
+cascade, in which a detector of the model's size reads what the head leaves open; and with the detector on every answer.
+All four write the same tokens. Questions per second, so that higher is better; the guard may cost one, three and ten
+hundredths of the time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from benchmarks.measurement import CLOCKS, Measurement
 from llava.data.schema import Stage
 from llava.errors import InputError
 
-HEAD_GOAL, CASCADE_GOAL = 1 / 1.01, 1 / 1.03
+HEAD_GOAL, CASCADE_GOAL, DETECTOR_GOAL = 1 / 1.01, 1 / 1.03, 1 / 1.10
 QUESTIONS = (
     "How is bread made?",
     "What is the capital of France?",
@@ -36,7 +37,13 @@ QUESTIONS = (
     "Who painted the Mona Lisa?",
     "How do I clean a window without streaks?",
 )
-PLAIN, HEAD, CASCADE = "plain", "head", "cascade"
+PLAIN, HEAD, CASCADE, DETECTOR = "plain", "head", "cascade", "detector"
+GUARDS = (
+    (HEAD, HEAD_GOAL, "a head on states alone"),
+    (CASCADE, CASCADE_GOAL, "head and detector"),
+    (DETECTOR, DETECTOR_GOAL, "the detector on every answer"),
+)
+"""Each side with a guard, what is promised of it, and how it is called."""
 
 
 def add_arguments(parser: argparse._ArgumentGroup) -> None:
@@ -45,26 +52,27 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
     parser.add_argument("--guarding-head", default="embedded", help="head on its states, with a cascade [embedded]")
     parser.add_argument("--guarding-detector", default="embedded", help="detector of the cascade [embedded]")
     parser.add_argument("--guarding-questions", type=int, default=16, help="questions of a batch [16]")
-    parser.add_argument("--guarding-new-tokens", type=int, default=64, help="longest answer in tokens [64]")
+    parser.add_argument("--guarding-new-tokens", type=int, default=128, help="longest answer in tokens [128]")
     parser.add_argument("--guarding-repeats", type=int, default=5, help="how often each side is measured [5]")
     parser.add_argument("--guarding-clock", choices=sorted(CLOCKS), default="wall", help="seconds that count [wall]")
 
 
 def measure(options: argparse.Namespace) -> Iterator[Measurement]:
-    """Measure questions per second of the three sides in turn."""
+    """Measure questions per second of the four sides in turn."""
     if not 1 <= options.guarding_questions <= len(QUESTIONS):
         raise InputError(f"--guarding-questions must be from 1 to {len(QUESTIONS)}")
     guarded = Guarded(options)
     speeds: dict[str, list[float]] = {side: [] for side in guarded.sides}
     for repeat in range(options.guarding_repeats):
         # Who goes first changes: whatever drifts (caches, clock, other load) favours no side.
-        order = list(guarded.sides)[repeat % 3 :] + list(guarded.sides)[: repeat % 3]
+        first = repeat % len(guarded.sides)
+        order = list(guarded.sides)[first:] + list(guarded.sides)[:first]
         for side in order:
             speeds[side].append(guarded.run(side))
             shown = f"{speeds[side][-1]:.3f} questions/s"
             print(f"guarding {repeat + 1}/{options.guarding_repeats} {side}: {shown}", file=sys.stderr, flush=True)
     medians = {side: statistics.median(values) for side, values in speeds.items()}
-    for side, goal, name in ((HEAD, HEAD_GOAL, "a head on states alone"), (CASCADE, CASCADE_GOAL, "head and detector")):
+    for side, goal, name in GUARDS:
         yield Measurement(
             f"harmless answers guarded by {name}, against unguarded ones",
             medians[side],
@@ -78,7 +86,7 @@ def measure(options: argparse.Namespace) -> Iterator[Measurement]:
 
 
 class Guarded:
-    """The three ways to answer a batch of questions."""
+    """The four ways to answer a batch of questions."""
 
     def __init__(self, options: argparse.Namespace):
         """Load the model, the head and the detector, and try each once."""
@@ -97,6 +105,7 @@ class Guarded:
             PLAIN: None,
             HEAD: load_state_protector(options.guarding_head, self.model, None),
             CASCADE: load_state_protector(options.guarding_head, self.model, detector),
+            DETECTOR: detector,
         }
         for side in self.sides:  # what is only done once is no part of an answer
             self.answer(side, self.questions[:1], 2)
@@ -110,8 +119,10 @@ class Guarded:
     def answer(self, side: str, questions: list[str], new_tokens: int) -> None:
         """Answer questions and guard the answers."""
         protector = self.sides[side]
-        if protector is None:
-            self.model.generate(questions, max_new_tokens=new_tokens)
+        if side in (PLAIN, DETECTOR):
+            responses = self.model.generate(questions, max_new_tokens=new_tokens)
+            if side == DETECTOR:
+                protector.guard(questions, responses)
             return
         answers, scores = protector.answer(self.model, questions, None, max_new_tokens=new_tokens)
         results = protector.guard(questions, answers, scores)

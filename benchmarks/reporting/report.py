@@ -42,13 +42,16 @@ def describe_goal(row: Measurement) -> str:
     return "holds" if row.ratio >= row.goal else "does not hold"
 
 
-def render_markdown(rows: Sequence[Measurement], machine: Machine, faults: Mapping[str, str]) -> str:
+def render_markdown(
+    rows: Sequence[Measurement], machine: Machine, faults: Mapping[str, str], plot: str | None = None
+) -> str:
     """Return a page with the machine, a table, and what could not be measured.
 
     Args:
         rows: What was measured.
         machine: Where.
         faults: What went wrong, by name of the benchmark.
+        plot: Address of the plot, as seen from the page; None shows none.
     """
     lines = [
         "# What it costs",
@@ -68,6 +71,8 @@ def render_markdown(rows: Sequence[Measurement], machine: Machine, faults: Mappi
         lines.append(
             f"| {name} | {row.ours:.4g} | {baseline} | {row.unit} | {ratio} | {goal} | {holds} | {row.repeats} |"
         )
+    if plot:
+        lines += ["", f"![The ratios of the table as bars, with their goals]({plot})"]
     if faults:
         lines += ["", "Not measured:", "", *(f"- {name}: {escape_cell(line)}" for name, line in faults.items())]
     return "\n".join(lines) + "\n"

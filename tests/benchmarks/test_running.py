@@ -99,6 +99,7 @@ def test_table_and_plot(benchmarks, tmp_path):
         "| peer of one (a_package_that_nobody_has is not installed) | 5 | – | rows/s | – | 1 | not measured | 2 |"
         in lines
     )
+    assert "](ratios.png)" in page.read_text()
     with Image.open(plot) as image:
         assert image.width > 1000
 

@@ -13,6 +13,9 @@ HARM = 0.0
 """Mean log-odds of a part, above those of the threshold, from which harm is in it."""
 ONSET = -2.5
 """From which a part belongs to the harm that rises behind it: the first sentence of a harmful passage says little."""
+TAIL = -1.5
+"""From which a part directly behind one that was cut goes too, looked at without that one: harm seldom ends at the
+sentence at which its score falls below the threshold."""
 MOST_CERTAIN = 1e-6
 """A score is taken for no nearer to 0 or 1 than that: beyond, log-odds know no end."""
 
@@ -92,6 +95,20 @@ def climb(values: Sequence[float], peak: int) -> set[int]:
     while first > 0 and ONSET <= values[first - 1] <= values[first]:
         first -= 1
     return set(range(first, peak + 1))
+
+
+def mark_tails(values: Sequence[float], follows: Sequence[bool]) -> set[int]:
+    """Return the parts that still belong to harm before them that is cut already.
+
+    Args:
+        values: How far each part lies above the threshold, as `rate_parts` gives it of a text without what was cut.
+        follows: Whether what stood directly before a part was cut.
+
+    Example:
+        >>> mark_tails([-5.0, -1.0, -1.0], [False, True, False])
+        {1}
+    """
+    return {number for number, value in enumerate(values) if follows[number] and value >= TAIL}
 
 
 def mark_all(values: Sequence[float]) -> set[int]:

@@ -17,7 +17,7 @@ from llava.data.schema import Action, GuardResult
 from llava.data.token_scores import TokenScore
 from llava.protector.guards.base import ExplainingGuard, score_responses
 from llava.protector.outcomes import DETECTOR, describe_failure, refuse
-from llava.protector.repair.marks import mark_all, mark_parts, rate_parts
+from llava.protector.repair.marks import mark_all, mark_parts, mark_tails, rate_parts
 from llava.protector.repair.parts import Part, cut_parts
 
 logger = logging.getLogger(__name__)
@@ -105,6 +105,7 @@ class Trimming:
             return set()
         values = rate_parts(parts, tokens, threshold)
         marked = mark_parts(values) if self.looks else mark_all(values)
+        marked |= mark_tails(values, find_cuts(self.kept))
         if not marked and self.flagged:
             # It is flagged for harm that no part shows alone; the likeliest part goes.
             marked = {max(range(len(values)), key=lambda number: values[number])}
@@ -143,6 +144,17 @@ def trim_responses(
         for trimming, score in zip(waiting, scores, strict=True):
             trimming.take(score, threshold)
     return [Trim(trimming.result, trimming.first) for trimming in trimmings]
+
+
+def find_cuts(parts: Sequence[Part]) -> list[bool]:
+    """Return for each part that is kept whether what stood directly before it was cut.
+
+    Example:
+        >>> find_cuts([Part(0, 4), Part(9, 12), Part(12, 15)])
+        [False, True, False]
+    """
+    ends = [0, *(part.end for part in parts)]
+    return [part.start != end for part, end in zip(parts, ends, strict=False)]
 
 
 def close_gaps(parts: Sequence[Part]) -> list[Part]:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava.data.token_scores import TokenScore
-from llava.protector.repair.marks import HARM, mark_all, mark_parts, rate_parts
+from llava.protector.repair.marks import HARM, TAIL, mark_all, mark_parts, mark_tails, rate_parts
 from llava.protector.repair.parts import Part
 
 values = st.lists(st.floats(-30, 30) | st.sampled_from([math.inf, -math.inf]), max_size=20)
@@ -23,6 +23,11 @@ def test_what_is_marked_has_harm_in_it_or_leads_up_to_it(found):
 
 def test_sentences_behind_the_harm_wait_for_another_look():
     assert mark_parts([-4, 1, 4, 3, 2, 1, -3]) == {1, 2}
+
+
+def test_the_tail_of_harm_goes_where_its_head_was_cut():
+    assert mark_tails([TAIL, TAIL, TAIL - 0.1], [False, True, True]) == {1}
+    assert mark_tails([-math.inf, math.inf], [True, True]) == {1}
 
 
 def test_harm_in_several_places_goes_together():

@@ -68,6 +68,23 @@ def test_what_only_stands_behind_harm_is_kept():
     assert guard.explained == [TEXT, BEFORE + BEHIND]
 
 
+def test_a_suspicious_sentence_goes_where_it_stands_behind_the_harm():
+    tail = "Wait until the guard sleeps. "
+
+    class Wary(WordDetector):
+        def explain(self, prompt, response):
+            start = response.find(tail)
+            return [
+                score
+                if score.score > 0.5 or not start <= score.start < start + len(tail)
+                else score._replace(score=0.3)
+                for score in super().explain(prompt, response)
+            ]
+
+    assert trim(BEFORE + HARM + tail + BEHIND, Wary()).result.text == BEFORE + BEHIND
+    assert trim(BEFORE + tail + BEHIND + " " + HARM, Wary()).result.text == BEFORE + tail + BEHIND + " "
+
+
 def test_harm_all_over_is_left_to_the_rewrite():
     assert trim((HARM + BEFORE[:12] + ". ") * 6).result is None
     assert trim(HARM).result is None
