@@ -73,7 +73,7 @@ class Results:
 def main(argv: list[str] | None = None, benchmarks: Mapping[str, str] = BENCHMARKS) -> int:
     """Measure what was asked and write a list of `{name, ours, baseline, ratio, goal, holds, unit, repeats}`.
 
-    What fails is said, and the others go on; what was measured is written in any case.
+    What fails is said, and the others go on; what was measured is written in any case, after each benchmark.
 
     Args:
         argv: Command line; None takes the process's own.
@@ -150,8 +150,9 @@ def measure_all(
         if options.repeats is not None:
             setattr(options, f"{name}_repeats", options.repeats)
         measure_one(name, modules[name], options, results)
+        if results.rows:  # now already: all of them take an hour, and who ends them early keeps what there is
+            write_json(options.output, [row.to_dict() for row in results.rows])
     if results.rows:
-        write_json(options.output, [row.to_dict() for row in results.rows])
         machine = describe_machine()
         print(machine)
         for row in results.rows:

@@ -23,6 +23,8 @@ from llava.errors import InputError
 LEAST_SIZES = 4
 """A slope through fewer points says little."""
 LEAST_TOKENS = 16
+RESPONSE_TOKENS = 64
+"""Tokens of each response of a batch."""
 QUESTION = "How is bread made?"
 
 
@@ -90,7 +92,7 @@ def measure_detector(options: argparse.Namespace) -> Iterator[Measurement]:
     longest = max(options.growth_tokens)
     config = dataclasses.replace(shipped.config, max_length=max(512, 2 * longest))
     roomy = HarmDetector(shipped.classifier, shipped.tokenizer, config)
-    pieces = make_pieces(shipped.tokenizer, longest)
+    pieces = make_pieces(shipped.tokenizer, max(longest, RESPONSE_TOKENS + max(options.growth_batches)))
 
     def guard(size: int) -> Guarded:
         return Guarded(roomy, pieces[:size], time.perf_counter)
@@ -102,17 +104,22 @@ def measure_detector(options: argparse.Namespace) -> Iterator[Measurement]:
         lambda size: 1 / guard(size).run_rescoring(0),
         options.growth_repeats,
     )
-    text = "".join(pieces[:64])
+    # Each of its own: what is said twice in a call is read once.
+    rows = [
+        ("".join(pieces[place : place + RESPONSE_TOKENS]), f"{QUESTION} {place}")
+        for place in range(max(options.growth_batches))
+    ]
 
     def score(size: int) -> float:
+        responses, questions = zip(*rows[:size], strict=True)
         start = time.perf_counter()
-        shipped.score([text] * size, [QUESTION] * size, batch_size=size)
+        shipped.score(responses, questions, batch_size=size)
         return time.perf_counter() - start
 
     def score_one_by_one(size: int) -> float:
         start = time.perf_counter()
-        for _ in range(size):
-            shipped.score([text], [QUESTION])
+        for response, question in rows[:size]:
+            shipped.score([response], [question])
         return time.perf_counter() - start
 
     yield compare_growth(

@@ -33,6 +33,13 @@ def measure(options):
     yield Measurement("before the fault", 1.0, 1.0, 1.0, "s", 1)
     raise InputError("rows.jsonl: no rows; mend it") if options.broken_input else ZeroDivisionError("by zero")
 """
+ENDED = """
+def add_arguments(parser):
+    pass
+
+def measure(options):
+    raise KeyboardInterrupt
+"""
 
 
 @pytest.fixture
@@ -43,9 +50,10 @@ def benchmarks(tmp_path, monkeypatch):
     (folder / "good_one.py").write_text(GOOD.replace("NAME", "one"))
     (folder / "good_two.py").write_text(GOOD.replace("NAME", "two"))
     (folder / "broken_one.py").write_text(BROKEN)
+    (folder / "ended_one.py").write_text(ENDED)
     monkeypatch.syspath_prepend(str(folder))
     yield {"one": "good_one", "broken": "broken_one", "gone": "not_there", "two": "good_two"}
-    for module in ("good_one", "good_two", "broken_one"):
+    for module in ("good_one", "good_two", "broken_one", "ended_one"):
         sys.modules.pop(module, None)
 
 
@@ -71,6 +79,13 @@ def test_bad_input_has_its_own_exit_code(benchmarks, tmp_path, capsys):
     assert main(["--output", str(output), "--only", "broken", "one", "--broken-input"], benchmarks) == 2
     assert "error: broken: rows.jsonl: no rows; mend it" in capsys.readouterr().err
     assert len(json.loads(output.read_text())) == 4
+
+
+def test_who_ends_it_early_keeps_what_was_measured(benchmarks, tmp_path):
+    output = tmp_path / "ratios.json"
+    with pytest.raises(KeyboardInterrupt):
+        main(["--output", str(output), "--only", "one", "ended", "two"], benchmarks | {"ended": "ended_one"})
+    assert [row["name"] for row in json.loads(output.read_text())] == ["speed of one", "size of one", "peer of one"]
 
 
 def test_what_is_not_asked_for_is_no_fault(benchmarks, tmp_path, capsys):
