@@ -114,7 +114,7 @@ def draw_ratios(rows: Sequence[Measurement], machine: Machine, path: Path) -> No
     axes = figure.add_subplot(xscale="log")
     for place, (row, ratio) in enumerate(shown):
         axes.barh(place, ratio - 1.0, left=1.0, color=HOLDS if ratio >= row.goal else FAILS, height=0.65)
-        axes.text(ratio, place, f" {ratio:.3g}", va="center", fontsize=7)
+        axes.text(max(ratio, row.goal, 1.0), place, f" {ratio:.3g}", va="center", fontsize=7)
         if row.goal:
             axes.plot([row.goal, row.goal], [place - 0.4, place + 0.4], color="black", linewidth=1.2)
     axes.margins(x=0.12)

@@ -57,12 +57,19 @@ class GrowingLayer(DynamicLayer):
         self.keys, self.values = stores[0][..., :whole, :], stores[1][..., :whole, :]
         return self.keys, self.values
 
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep some of the rows; the memory of all of them is given back at once, not with the next token."""
+        super().batch_select_indices(indices)
+        self._stores = None
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row."""
+        super().batch_repeat_interleave(repeats)
+        self._stores = None
+
     @staticmethod
     def _begins(store: torch.Tensor, held: torch.Tensor, whole: int) -> bool:
-        """Tell whether what is held is the beginning of the store still, and there is room for `whole` tokens.
-
-        Selecting rows leaves a copy behind; cropping leaves a beginning.
-        """
+        """Tell whether what is held is the beginning of the store still, and there is room for `whole` tokens."""
         same = held.data_ptr() == store.data_ptr() and held.shape[:-2] == store.shape[:-2]
         return same and whole <= store.shape[-2]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -94,6 +95,15 @@ def test_a_token_is_written_behind_the_others_and_nothing_is_copied():
     assert len(places) == 1
     keys, _ = layer.update(torch.zeros(2, 1, 1, 4), torch.zeros(2, 1, 1, 4))
     assert keys.data_ptr() not in places
+
+
+def test_rows_that_leave_give_their_memory_back():
+    layer = GrowingLayer()
+    layer.update(torch.ones(4, 1, 30, 4), torch.ones(4, 1, 30, 4))
+    memory = weakref.ref(layer.keys._base)  # what the keys are a part of
+    layer.batch_select_indices(torch.tensor([2]))
+    assert memory() is None
+    assert layer.keys.shape == (1, 1, 30, 4)
 
 
 def test_two_batches_that_begin_alike_do_not_write_into_one_another():
