@@ -18,7 +18,6 @@ from benchmarks.measurement import CLOCKS, Measurement
 from llava.data.schema import Stage
 from llava.errors import InputError
 
-HEAD_GOAL, CASCADE_GOAL, DETECTOR_GOAL = 1 / 1.01, 1 / 1.03, 1 / 1.10
 QUESTIONS = (
     "How is bread made?",
     "What is the capital of France?",
@@ -39,9 +38,9 @@ QUESTIONS = (
 )
 PLAIN, HEAD, CASCADE, DETECTOR = "plain", "head", "cascade", "detector"
 GUARDS = (
-    (HEAD, HEAD_GOAL, "a head on states alone"),
-    (CASCADE, CASCADE_GOAL, "head and detector"),
-    (DETECTOR, DETECTOR_GOAL, "the detector on every answer"),
+    (HEAD, 1 / 1.01, "a head on states alone"),
+    (CASCADE, 1 / 1.03, "head and detector"),
+    (DETECTOR, 1 / 1.10, "the detector on every answer"),
 )
 """Each side with a guard, what is promised of it, and how it is called."""
 

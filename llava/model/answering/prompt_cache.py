@@ -117,7 +117,7 @@ def find_shared_beginning(model: Any, inputs: dict[str, torch.Tensor], ends: Seq
     width = ids.shape[1]
     lengths = mask.sum(dim=1)
     most = int((lengths - torch.tensor(ends, device=ids.device)).min())
-    if len(ids) < 2 or most < 1 or not _attends_to_everything(model):
+    if len(ids) < 2 or most < 1 or not attends_to_everything(model):
         return 0
     columns = (width - lengths)[:, None] + torch.arange(most, device=ids.device)  # (B, most)
     starts = ids.gather(1, columns)
@@ -128,11 +128,15 @@ def find_shared_beginning(model: Any, inputs: dict[str, torch.Tensor], ends: Seq
             return 0
         same &= starts[0] != image_token
     shared = int(same.long().cumprod(dim=0).sum())
-    cost = PASS_COST if ids.device.type == "cpu" else PASS_COST_ACCELERATOR
-    return shared if (len(ids) - 1) * shared > 2 * cost else 0
+    return shared if (len(ids) - 1) * shared > 2 * pass_cost(ids.device) else 0
 
 
-def _attends_to_everything(model: Any) -> bool:
+def pass_cost(device: torch.device) -> int:
+    """Return what a pass on a device costs beside its tokens, in tokens."""
+    return PASS_COST if device.type == "cpu" else PASS_COST_ACCELERATOR
+
+
+def attends_to_everything(model: Any) -> bool:
     """Tell whether every layer attends to all tokens before, and positions mean the same in every pass."""
     config = model.config.get_text_config(decoder=True)
     plain = set(getattr(config, "layer_types", None) or ()) <= {"full_attention"}

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from transformers import DynamicCache
 
-from llava.model.answering.prompt_cache import PASS_COST, PASS_COST_ACCELERATOR
-from llava.model.views import keeps_state
+from llava.model.answering.prompt_cache import attends_to_everything, pass_cost
 from llava.protector.classifier import pad_windows
 from llava.protector.text import Window
 
@@ -55,8 +54,7 @@ def read_logits(
     Returns:
         One logit a window, in their order. In single precision they differ by rounding, some 1e-6, from one by one.
     """
-    cost = PASS_COST if network.device.type == "cpu" else PASS_COST_ACCELERATOR
-    settings = Settings(pad_token_id, budget, cost)
+    settings = Settings(pad_token_id, budget, pass_cost(network.device))
     keys = [(tuple(window.ids), window.head) for window in windows]
     found: dict[tuple[tuple[int, ...], int], float] = {}
     distinct = [Window(list(ids), head) for ids, head in dict.fromkeys(keys)]
@@ -218,9 +216,7 @@ def can_share(network: HarmClassifier) -> bool:
     short windows are read in both ways, once for each network.
     """
     if network not in SHARING:
-        config = network.config.get_text_config()
-        is_plain = getattr(config, "sliding_window", None) is None and not keeps_state(network)
-        SHARING[network] = is_plain and _reads_behind_heads(network)
+        SHARING[network] = attends_to_everything(network) and _reads_behind_heads(network)
     return SHARING[network]
 
 

@@ -114,10 +114,10 @@ class AnswerReader:
         from llava.model.answering.states import read_layers
 
         encoded = encode_answers(self.model, prompts, responses, images)
-        inputs = encoded.inputs
+        inputs, view = encoded.inputs, self._view()
         if can_prune(self.model.model, inputs, {}):
-            inputs = add_cache(self._view(), inputs, [max(1, count) for count in encoded.counts])
-        states = read_layers(self._view(), inputs, self.layers)
+            inputs = add_cache(view, inputs, [max(1, count) for count in encoded.counts])
+        states = read_layers(view, inputs, self.layers)
         return [[layer[row, layer.shape[1] - count :] for layer in states] for row, count in enumerate(encoded.counts)]
 
     def _view(self) -> Any:
